@@ -1,0 +1,116 @@
+// The seam between PyTorch and the kernels: plain structs in, nothing of torch, nothing of CUDA.
+//
+// binding.cpp fills these structs from tensors; dispatch/ chooses a kernel and its tile; kernels/ run on the machine
+// (CUDA or the simulator) that this translation unit was compiled against. Every function runs on the stream it is given,
+// allocates nothing, synchronises nothing, and throws std::runtime_error with the problem in the message when it cannot run.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace rk {
+
+using Stream = void*;  // a cudaStream_t on the GPU; the simulator runs at once and ignores it
+
+enum class DType : uint8_t { bf16, f16, f32 };
+
+constexpr int64_t element_bytes(DType dtype) { return dtype == DType::f32 ? 4 : 2; }
+constexpr const char* dtype_name(DType dtype) {
+  return dtype == DType::bf16 ? "bfloat16" : dtype == DType::f16 ? "float16" : "float32";
+}
+
+// One convolution: activations [n, h, w, c], weights [k, r, s, c], output [n, p, q, k].
+struct ConvShape {
+  int64_t n, h, w, c;
+  int64_t k, r, s;
+  int64_t stride_h, stride_w;
+  int64_t pad_h, pad_w;
+  int64_t dilation_h, dilation_w;
+
+  constexpr int64_t p() const { return (h + 2 * pad_h - dilation_h * (r - 1) - 1) / stride_h + 1; }
+  constexpr int64_t q() const { return (w + 2 * pad_w - dilation_w * (s - 1) - 1) / stride_w + 1; }
+  constexpr int64_t gemm_m() const { return n * p() * q(); }
+  constexpr int64_t gemm_k() const { return r * s * c; }
+};
+
+std::string describe(const ConvShape& shape);
+
+// Per-channel y = s x + b in float32; any pointer may be null (weight 1, bias 0).
+// With mean and var this is BatchNorm in eval mode: s = weight / sqrt(var + eps), b = bias - mean s.
+struct Affine {
+  const float* weight;
+  const float* bias;
+  const float* mean;
+  const float* var;
+  float eps;
+};
+
+// y = relu?(affine(conv(x, weight)) + residual), rounded last.
+struct ConvFprop {
+  ConvShape shape;
+  DType dtype;
+  bool tf32;  // float32 only: products of inputs rounded to TF32 on the tensor cores instead of strict float32
+  bool relu;
+  Affine affine;
+  const void* x;         // [n, h, w, c]
+  const void* weight;    // [k, r, s, c]
+  const void* residual;  // [n, p, q, k] or null
+  void* y;               // [n, p, q, k]
+  Stream stream;
+};
+void conv_fprop(const ConvFprop& problem);
+
+// y = max_pool_3x3/2(relu(affine(conv(x, weight)))): the stem of a residual network.
+// True when one fused kernel covers the problem; otherwise the caller runs conv_fprop and max_pool.
+bool stem_is_fused(const ConvShape& shape, DType dtype);
+struct Stem {
+  ConvShape shape;
+  DType dtype;
+  Affine affine;
+  const void* x;       // [n, h, w, c]
+  const void* weight;  // [k, r, s, c]
+  void* y;             // [n, (p + 1) / 2, (q + 1) / 2, k]
+  Stream stream;
+};
+void stem_fprop(const Stem& problem);
+
+// y = relu?(affine(x) + residual), elementwise over [pixels, channels].
+struct BnApply {
+  int64_t pixels, channels;
+  DType dtype;
+  bool relu;
+  Affine affine;
+  const void* x;
+  const void* residual;  // or null
+  void* y;
+  Stream stream;
+};
+void bn_apply(const BnApply& problem);
+
+// y[n, p, q, c] = max over the window of x[n, h, w, c]; outside the image counts as -inf; NaN wins.
+struct MaxPool {
+  int64_t n, h, w, c;
+  int64_t r, s;
+  int64_t stride_h, stride_w;
+  int64_t pad_h, pad_w;
+  DType dtype;
+  const void* x;
+  void* y;
+  Stream stream;
+
+  constexpr int64_t p() const { return (h + 2 * pad_h - r) / stride_h + 1; }
+  constexpr int64_t q() const { return (w + 2 * pad_w - s) / stride_w + 1; }
+};
+void max_pool(const MaxPool& problem);
+
+// y[n, c] = mean over the pixels of x[n, pixels, c], summed in float32 in a fixed order.
+struct GlobalAvgPool {
+  int64_t n, pixels, c;
+  DType dtype;
+  const void* x;
+  void* y;
+  Stream stream;
+};
+void global_avg_pool(const GlobalAvgPool& problem);
+
+}  // namespace rk

@@ -1,0 +1,58 @@
+// The one way a kernel starts on the GPU. A kernel is a struct with Params, kName, kThreads, kMinBlocks, spans() and run().
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <stdexcept>
+#include <string>
+
+#include "machine/launch_config.h"
+
+namespace rk::machine {
+
+template <class Kernel>
+__global__ void __launch_bounds__(Kernel::kThreads, Kernel::kMinBlocks)
+    entry(const __grid_constant__ typename Kernel::Params params) {
+  Kernel::run(params);
+}
+
+inline void check(cudaError_t status, const char* what, const char* kernel) {
+  if (status == cudaSuccess) return;
+  throw std::runtime_error(std::string(kernel) + ": " + what + " failed: " + cudaGetErrorString(status));
+}
+
+// Starts the kernel on config.stream of the current device. Throws std::runtime_error that names the kernel.
+template <class Kernel>
+void launch(const LaunchConfig& config, const typename Kernel::Params& params) {
+  const auto function = entry<Kernel>;
+  if (config.smem > 48 * 1024) {
+    check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(config.smem)),
+          "reserving shared memory", Kernel::kName);
+  }
+  cudaLaunchAttribute attributes[2];
+  unsigned count = 0;
+  if (config.cluster.x * config.cluster.y * config.cluster.z > 1) {
+    attributes[count].id = cudaLaunchAttributeClusterDimension;
+    attributes[count].val.clusterDim = {config.cluster.x, config.cluster.y, config.cluster.z};
+    ++count;
+  }
+  if (config.pdl) {
+    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[count].val.programmaticStreamSerializationAllowed = 1;
+    ++count;
+  }
+  cudaLaunchConfig_t launch_config = {};
+  launch_config.gridDim = dim3(config.grid.x, config.grid.y, config.grid.z);
+  launch_config.blockDim = dim3(config.block, 1, 1);
+  launch_config.dynamicSmemBytes = config.smem;
+  launch_config.stream = static_cast<cudaStream_t>(config.stream);
+  launch_config.attrs = attributes;
+  launch_config.numAttrs = count;
+  check(cudaLaunchKernelEx(&launch_config, function, params), "launch", Kernel::kName);
+}
+
+int sm_count();            // of the current device
+int compute_capability();  // of the current device: 80, 90, ...
+int max_shared_memory();   // bytes of shared memory that a block of the current device may ask for
+
+}  // namespace rk::machine
