@@ -51,8 +51,4 @@ void launch(const LaunchConfig& config, const typename Kernel::Params& params) {
   check(cudaLaunchKernelEx(&launch_config, function, params), "launch", Kernel::kName);
 }
 
-int sm_count();            // of the current device
-int compute_capability();  // of the current device: 80, 90, ...
-int max_shared_memory();   // bytes of shared memory that a block of the current device may ask for
-
 }  // namespace rk::machine

@@ -1,0 +1,20 @@
+// What every dispatch asks of a problem: extents that kernels can index, rows that 16-byte accesses fit.
+#pragma once
+
+#include <initializer_list>
+
+#include "api.h"
+#include "tile/conv_geometry.h"
+
+namespace rk::dispatch {
+
+// The kernels' view of a convolution. Throws std::runtime_error when an extent does not fit their 31-bit indices.
+tile::ConvGeometry geometry(const ConvShape& shape);
+
+// Throws std::runtime_error unless 1 <= value < 2^31; `what` says what it counts.
+int32_t index32(int64_t value, const char* what);
+
+// Are all tensors (null: absent) made of 16-byte aligned rows of `channels` elements?
+bool aligned_chunks(DType dtype, int64_t channels, std::initializer_list<const void*> tensors);
+
+}  // namespace rk::dispatch
