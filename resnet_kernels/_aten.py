@@ -1,0 +1,183 @@
+"""PyTorch's own composition of each operator: the "aten" backend, and the peer in tests.
+
+Same arguments and same mathematics as the kernels, from PyTorch's operators, differentiable, also in float64.  The
+convolution runs in the tensors' dtype, as `torch.nn.Conv2d` does; what follows it (affine, residual, ReLU) runs in
+float32 (float64 for float64) and is rounded once.  So bf16 and fp16 round twice here, once behind the convolution
+and once at the end, where the kernels round once; without affine and residual both round once.  ReLU(NaN) is NaN.
+
+Whether PyTorch's float32 convolutions use TF32 is PyTorch's own switch; the argument ``tf32`` is not read here.
+
+With ``differentiable=False`` a function may work in place on what it allocated itself; never on an argument.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def without_autocast(x: Tensor) -> contextlib.AbstractContextManager[object]:
+    """A context in which PyTorch's operators compute in the dtype they are given."""
+    kind = x.device.type
+    if kind in ("cpu", "cuda") and torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, enabled=False)
+    return contextlib.nullcontext()
+
+
+def accumulate_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of sums and per-channel vectors: float64 for float64, float32 otherwise."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def per_channel(vector: Tensor) -> Tensor:
+    """[K] -> [1, K, 1, 1], which broadcasts over an NCHW tensor."""
+    return vector.view(1, -1, 1, 1)
+
+
+def fold(
+    scale: Tensor | None, shift: Tensor | None, mean: Tensor | None, var: Tensor | None, eps: float
+) -> tuple[Tensor | None, Tensor | None]:
+    """Per-channel (s, b) of ``y = s x + b``: BatchNorm with running statistics if ``mean`` and ``var`` are given.
+
+    s = scale / sqrt(var + eps), b = shift - mean s; without statistics s = scale, b = shift (None: absent).
+    """
+    if mean is None or var is None:
+        return scale, shift
+    s = (var + eps).rsqrt()
+    if scale is not None:
+        s = s * scale
+    b = -mean * s if shift is None else shift - mean * s
+    return s, b
+
+
+def canonical(y: Tensor) -> Tensor:
+    """``y`` dense in channels_last with the strides `torch.empty` gives, those of size-1 dimensions included."""
+    n, c, h, w = y.shape
+    strides = (h * w * c, 1, w * c, c)
+    if y.stride() == strides:
+        return y
+    if y.is_contiguous(memory_format=torch.channels_last):
+        return y.as_strided(y.shape, strides)
+    return torch.empty_like(y, memory_format=torch.channels_last).copy_(y)
+
+
+def _epilogue(
+    y: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    mean: Tensor | None,
+    var: Tensor | None,
+    eps: float,
+    residual: Tensor | None,
+    relu: bool,
+    differentiable: bool,
+    owned: bool,
+) -> Tensor:
+    """relu(s y + b + residual) in float32, rounded once to ``y``'s dtype; ``owned``: nobody else sees ``y``."""
+    dtype = y.dtype
+    s, b = fold(scale, shift, mean, var, eps)
+    if s is not None or b is not None or residual is not None:
+        wide = y.to(accumulate_dtype(dtype))
+        owned = owned or wide is not y
+        y = wide
+    if owned and not differentiable:
+        if s is not None:
+            y.mul_(per_channel(s))
+        if b is not None:
+            y.add_(per_channel(b))
+        if residual is not None:
+            y.add_(residual)
+        if relu:
+            y.relu_()
+    else:
+        if s is not None:
+            y = y * per_channel(s)
+        if b is not None:
+            y = y + per_channel(b)
+        if residual is not None:
+            y = y + residual
+        if relu:
+            y = y.relu()
+    return y.to(dtype)
+
+
+def conv_fprop(
+    x: Tensor,
+    weight: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    mean: Tensor | None,
+    var: Tensor | None,
+    eps: float,
+    residual: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    relu: bool,
+    tf32: bool,
+    differentiable: bool = False,
+) -> Tensor:
+    """relu(s conv(x, weight) + b + residual): [N, C, H, W] x [K, C, R, S] -> [N, K, P, Q]."""
+    with without_autocast(x):
+        y = F.conv2d(x, weight, None, stride, padding, dilation)
+        y = _epilogue(y, scale, shift, mean, var, eps, residual, relu, differentiable, owned=True)
+        return canonical(y)
+
+
+def bn_apply(
+    x: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    mean: Tensor | None,
+    var: Tensor | None,
+    eps: float,
+    residual: Tensor | None,
+    relu: bool,
+    differentiable: bool = False,
+) -> Tensor:
+    """relu(s x + b + residual), elementwise: [N, C, H, W] -> [N, C, H, W]."""
+    y = _epilogue(x, scale, shift, mean, var, eps, residual, relu, differentiable, owned=False)
+    return canonical(y.clone() if y is x else y)
+
+
+def conv_bn_relu_maxpool(
+    x: Tensor,
+    weight: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    mean: Tensor | None,
+    var: Tensor | None,
+    eps: float,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    tf32: bool,
+    differentiable: bool = False,
+) -> Tensor:
+    """maxpool3x3/2(relu(s conv(x, weight) + b)), padding 1: the network's stem."""
+    y = conv_fprop(
+        x, weight, scale, shift, mean, var, eps, None, stride, padding, dilation, True, tf32, differentiable
+    )
+    return max_pool(y, (3, 3), (2, 2), (1, 1))
+
+
+def max_pool(
+    x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], differentiable: bool = False
+) -> Tensor:
+    """Maximum over windows, implicit padding -inf; a NaN in a window is its maximum."""
+    return canonical(F.max_pool2d(x, kernel, stride, padding))
+
+
+def global_avg_pool(x: Tensor, differentiable: bool = False) -> Tensor:
+    """Mean over H and W, summed in float32: [N, C, H, W] -> [N, C]."""
+    return x.mean((2, 3)).contiguous()
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, tf32: bool, differentiable: bool = False) -> Tensor:
+    """x weight^T + bias: [N, C] x [K, C] -> [N, K].  The bias is rounded to ``x``'s dtype, as in `torch.nn.Linear`."""
+    with without_autocast(x):
+        return F.linear(x, weight, None if bias is None else bias.to(x.dtype))
