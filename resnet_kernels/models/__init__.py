@@ -1,0 +1,21 @@
+"""The paper's networks, and weights for them.
+
+    model = rk.models.resnet50(num_classes=1000, shortcut="B", stride_in="3x3")
+    rk.models.load_weights(model, "resnet50.pth")
+"""
+
+from .resnet import ResNet, create, names, resnet18, resnet34, resnet50, resnet101, resnet152
+from .weights import WeightsError, load_weights
+
+__all__ = [
+    "ResNet",
+    "WeightsError",
+    "create",
+    "load_weights",
+    "names",
+    "resnet101",
+    "resnet152",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+]

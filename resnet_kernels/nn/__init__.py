@@ -1,0 +1,18 @@
+"""Layers, residual blocks, and `fuse`, which puts existing networks on this package's operators."""
+
+from .blocks import BasicBlock, Bottleneck
+from .fusing import fuse, unfuse
+from .layers import ConvBNAct2d, ZeroPadShortcut
+from .report import FuseReport, Row, fuse_report
+
+__all__ = [
+    "BasicBlock",
+    "Bottleneck",
+    "ConvBNAct2d",
+    "FuseReport",
+    "Row",
+    "ZeroPadShortcut",
+    "fuse",
+    "fuse_report",
+    "unfuse",
+]
