@@ -6,8 +6,9 @@
     model = rk.fuse(torchvision.models.resnet50())                         # modules
     with rk.backend("simulator"): ...                                      # the machine that runs a call
 
-Importing registers the operators ``torch.ops.resnet_kernels.*`` and needs nothing compiled: tensors on a CPU are
-computed by PyTorch's own composition ("aten") unless another backend is chosen.  The rest is imported on first use.
+Importing registers the operators ``torch.ops.resnet_kernels.*`` and needs nothing compiled: tensors on a
+CPU are computed by PyTorch's own composition ("aten") unless another backend is chosen.  The rest is
+imported on first use.
 """
 
 from __future__ import annotations
@@ -20,7 +21,19 @@ from . import ops
 from .backend import backend
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "backend", "flops", "fuse", "fuse_report", "models", "nn", "ops", "reference", "simulator", "unfuse"]
+__all__ = [
+    "__version__",
+    "backend",
+    "flops",
+    "fuse",
+    "fuse_report",
+    "models",
+    "nn",
+    "ops",
+    "reference",
+    "simulator",
+    "unfuse",
+]
 
 # Public name -> the module that holds it (the module itself where the names agree).
 _LAZY = {

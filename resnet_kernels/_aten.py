@@ -1,13 +1,16 @@
 """PyTorch's own composition of each operator: the "aten" backend, and the peer in tests.
 
-Same arguments and same mathematics as the kernels, from PyTorch's operators, differentiable, also in float64.  The
-convolution runs in the tensors' dtype, as `torch.nn.Conv2d` does; what follows it (affine, residual, ReLU) runs in
-float32 (float64 for float64) and is rounded once.  So bf16 and fp16 round twice here, once behind the convolution
-and once at the end, where the kernels round once; without affine and residual both round once.  ReLU(NaN) is NaN.
+Same arguments and same mathematics as the kernels, from PyTorch's operators, differentiable, also in
+float64.  The convolution runs in the tensors' dtype, as `torch.nn.Conv2d` does; what follows it (affine,
+residual, ReLU) runs in float32 (float64 for float64) and is rounded once.  So bf16 and fp16 round twice
+here, once behind the convolution and once at the end, where the kernels round once; without affine and
+residual both round once.  ReLU(NaN) is NaN.
 
-Whether PyTorch's float32 convolutions use TF32 is PyTorch's own switch; the argument ``tf32`` is not read here.
+Whether PyTorch's float32 convolutions use TF32 is PyTorch's own switch; the argument ``tf32`` is not read
+here.
 
-With ``differentiable=False`` a function may work in place on what it allocated itself; never on an argument.
+With ``differentiable=False`` a function may work in place on what it allocated itself; never on an
+argument.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ def per_channel(vector: Tensor) -> Tensor:
 def fold(
     scale: Tensor | None, shift: Tensor | None, mean: Tensor | None, var: Tensor | None, eps: float
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Per-channel (s, b) of ``y = s x + b``: BatchNorm with running statistics if ``mean`` and ``var`` are given.
+    """Per-channel (s, b) of ``y = s x + b``; BatchNorm with statistics if ``mean`` and ``var`` are given.
 
     s = scale / sqrt(var + eps), b = shift - mean s; without statistics s = scale, b = shift (None: absent).
     """
@@ -55,8 +58,8 @@ def fold(
 
 
 def canonical(y: Tensor) -> Tensor:
-    """``y`` dense in channels_last with the strides `torch.empty` gives, those of size-1 dimensions included."""
-    n, c, h, w = y.shape
+    """``y`` dense in channels_last with `torch.empty`'s strides, those of size-1 dimensions included."""
+    _, c, h, w = y.shape
     strides = (h * w * c, 1, w * c, c)
     if y.stride() == strides:
         return y
@@ -77,7 +80,7 @@ def _epilogue(
     differentiable: bool,
     owned: bool,
 ) -> Tensor:
-    """relu(s y + b + residual) in float32, rounded once to ``y``'s dtype; ``owned``: nobody else sees ``y``."""
+    """relu(s y + b + residual) in float32, rounded once to ``y``'s dtype; ``owned``: ``y`` is ours."""
     dtype = y.dtype
     s, b = fold(scale, shift, mean, var, eps)
     if s is not None or b is not None or residual is not None:
@@ -166,7 +169,11 @@ def conv_bn_relu_maxpool(
 
 
 def max_pool(
-    x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], differentiable: bool = False
+    x: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    differentiable: bool = False,
 ) -> Tensor:
     """Maximum over windows, implicit padding -inf; a NaN in a window is its maximum."""
     return canonical(F.max_pool2d(x, kernel, stride, padding))
@@ -177,7 +184,9 @@ def global_avg_pool(x: Tensor, differentiable: bool = False) -> Tensor:
     return x.mean((2, 3)).contiguous()
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None, tf32: bool, differentiable: bool = False) -> Tensor:
-    """x weight^T + bias: [N, C] x [K, C] -> [N, K].  The bias is rounded to ``x``'s dtype, as in `torch.nn.Linear`."""
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, tf32: bool, differentiable: bool = False
+) -> Tensor:
+    """x weight^T + bias: [N, C] x [K, C] -> [N, K]; the bias is rounded to ``x``'s dtype first."""
     with without_autocast(x):
         return F.linear(x, weight, None if bias is None else bias.to(x.dtype))

@@ -2,11 +2,12 @@
 
 The forward runs on whatever backend is chosen; the backward below is PyTorch's ``convolution_backward`` and
 elementwise operators, recomputing what the fused forward does not keep (the convolution's output, where a
-per-channel vector needs a gradient).  Registered under the operators themselves, so compiled and exported graphs keep
-them.  Every formula is differentiable again, except that the ReLU's and the pool's choices are constants.
+per-channel vector needs a gradient).  Registered under the operators themselves, so compiled and exported
+graphs keep them.  Every formula is differentiable again, except that the ReLU's and the pool's choices are
+constants.
 
-Notation: y = relu(s c + b + residual), c = conv(x, weight); with statistics s = scale r, b = shift - mean s,
-r = 1 / sqrt(var + eps).  g is the gradient behind the ReLU, in float32 (float64 for float64).
+Notation: y = relu(s c + b + residual), c = conv(x, weight); with statistics s = scale r, b = shift - mean
+s, r = 1 / sqrt(var + eps).  g is the gradient behind the ReLU, in float32 (float64 for float64).
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ _Vectors = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 
 
 def _behind_relu(grad: Tensor, y: Tensor | None) -> Tensor:
-    """The gradient before the ReLU whose output was ``y`` (None: no ReLU); where y is NaN it passes, as in PyTorch."""
+    """The gradient before the ReLU whose output was ``y`` (None: no ReLU); as in PyTorch, it passes a NaN."""
     return grad if y is None else torch.ops.aten.threshold_backward(grad, y, 0)
 
 
-def _vector_gradients(g: Tensor, c: Tensor, vectors: _Vectors, eps: float, needs: tuple[bool, ...]) -> list[Tensor | None]:
-    """Gradients of (scale, shift, mean, var) given g and the affine's input c, both [N, K, P, Q] in wide dtype."""
+def _vector_gradients(
+    g: Tensor, c: Tensor, vectors: _Vectors, eps: float, needs: tuple[bool, ...]
+) -> list[Tensor | None]:
+    """Gradients of (scale, shift, mean, var) from g and the affine's input c, both [N, K, P, Q], wide."""
     scale, _, mean, var = vectors
     axes = (0, 2, 3)
     sum_g = g.sum(axes)
@@ -49,7 +52,7 @@ def _vector_gradients(g: Tensor, c: Tensor, vectors: _Vectors, eps: float, needs
 def _affine_backward(
     g: Tensor, vectors: _Vectors, eps: float, needs: tuple[bool, ...], affine_input: Any
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """(gradient of the affine's input, gradients of its four vectors); ``affine_input()`` gives c in wide dtype."""
+    """(gradient of the affine's input, gradients of its vectors); ``affine_input()`` gives c, wide."""
     s, _ = _aten.fold(*vectors, eps)
     gradients: list[Tensor | None] = [None, None, None, None]
     if any(needs):
@@ -117,7 +120,15 @@ def _conv_bn_relu_maxpool_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     with _aten.without_autocast(x):
         geometry = (ctx.stride, ctx.padding, ctx.dilation)
         z = _aten.conv_fprop(
-            x, weight, *vectors, ctx.eps, None, *geometry, True, ctx.tf32, differentiable=torch.is_grad_enabled()
+            x,
+            weight,
+            *vectors,
+            ctx.eps,
+            None,
+            *geometry,
+            True,
+            ctx.tf32,
+            differentiable=torch.is_grad_enabled(),
         )
         g = _behind_relu(_pool_backward(grad, z, (3, 3), (2, 2), (1, 1)), z)
         dx, dw, dv = _convolution_backward(g, x, weight, tuple(vectors), ctx, ctx.needs_input_grad[:6])
@@ -125,7 +136,7 @@ def _conv_bn_relu_maxpool_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
 
 def _pool_backward(grad: Tensor, x: Tensor, kernel: Any, stride: Any, padding: Any) -> Tensor:
-    """Gradient of `max_pool`'s input: each window's gradient goes to the element PyTorch's own pool chooses."""
+    """Gradient of `max_pool`'s input: a window's gradient goes to the element PyTorch's own pool chooses."""
     aten = torch.ops.aten
     _, indices = aten.max_pool2d_with_indices(x, kernel, stride, padding)
     return aten.max_pool2d_with_indices_backward(grad, x, kernel, stride, padding, (1, 1), False, indices)

@@ -1,8 +1,8 @@
 """Checks of the operators' arguments.
 
-Each raises TypeError (not a tensor, wrong dtype or type of number) or ValueError (device, rank, shape, range) with a
-message that names the operator and the argument, what was got and what is wanted.  Sizes may be symbols under
-`torch.compile`; the batch size is never compared, so that it stays dynamic.
+Each raises TypeError (not a tensor, wrong dtype or type of number) or ValueError (device, rank, shape,
+range) with a message that names the operator and the argument, what was got and what is wanted.  Sizes may
+be symbols under `torch.compile`; the batch size is never compared, so that it stays dynamic.
 """
 
 from __future__ import annotations
@@ -36,11 +36,13 @@ def activation(op: str, name: str, value: Any, rank: int, axes: str) -> None:
         raise TypeError(f"{op}: {name} must be a tensor {axes}, got {describe(value)}")
     if value.dtype not in DTYPES:
         raise TypeError(
-            f"{op}: {name} must be bfloat16, float16, float32 (or float64 under aten), got {describe(value)}; "
-            f"convert it, as in {name}.float()"
+            f"{op}: {name} must be bfloat16, float16, float32 (or float64 under aten), got "
+            f"{describe(value)}; convert it, as in {name}.float()"
         )
     if value.layout is not torch.strided:
-        raise TypeError(f"{op}: {name} must be a dense tensor, got layout {value.layout}; use {name}.to_dense()")
+        raise TypeError(
+            f"{op}: {name} must be a dense tensor, got layout {value.layout}; use {name}.to_dense()"
+        )
     if value.device.type not in _DEVICES:
         raise ValueError(f"{op}: {name} must be on a CPU or a CUDA device, got {describe(value)}")
     if value.dim() != rank:
@@ -54,7 +56,8 @@ def same_device(op: str, name: str, value: Tensor, x: Tensor) -> None:
     """``value`` must be on ``x``'s device."""
     if value.device != x.device:
         raise ValueError(
-            f"{op}: {name} must be on x's device {x.device}, got {describe(value)}; move it with {name}.to(x.device)"
+            f"{op}: {name} must be on x's device {x.device}, got {describe(value)}; "
+            f"move it with {name}.to(x.device)"
         )
 
 
@@ -70,7 +73,9 @@ def same_dtype(op: str, name: str, value: Tensor, x: Tensor) -> None:
 def sizes(op: str, name: str, value: Tensor, axes: str) -> None:
     """Every dimension of ``value`` after the first (the batch, or K of a weight) must be at least 1."""
     if 0 in value.shape[1:]:
-        raise ValueError(f"{op}: {name} must have at least one element along each of {axes}, got {describe(value)}")
+        raise ValueError(
+            f"{op}: {name} must have at least one element along each of {axes}, got {describe(value)}"
+        )
 
 
 def same_shape(op: str, name: str, value: Tensor, shape: Sequence[int]) -> None:
@@ -80,19 +85,25 @@ def same_shape(op: str, name: str, value: Tensor, shape: Sequence[int]) -> None:
 
 
 def vector(op: str, name: str, value: Any, channels: int, x: Tensor) -> Tensor | None:
-    """A per-channel vector [channels] as the kernels read it: float32 (float64 beside float64 ``x``), contiguous."""
+    """A per-channel vector as the kernels read it: [channels], float32 (float64 for float64 ``x``)."""
     if value is None:
         return None
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: {name} must be a tensor [{channels}] or None, got {describe(value)}")
     if value.dtype not in DTYPES:
-        raise TypeError(f"{op}: {name} must be a floating-point tensor, got {describe(value)}; use {name}.float()")
+        raise TypeError(
+            f"{op}: {name} must be a floating-point tensor, got {describe(value)}; use {name}.float()"
+        )
     if value.layout is not torch.strided:
-        raise TypeError(f"{op}: {name} must be a dense tensor, got layout {value.layout}; use {name}.to_dense()")
+        raise TypeError(
+            f"{op}: {name} must be a dense tensor, got layout {value.layout}; use {name}.to_dense()"
+        )
     same_device(op, name, value, x)
     shape = value.shape
     if len(shape) != 1 or shape[0] != channels:
-        raise ValueError(f"{op}: {name} must have shape ({channels},), one value a channel, got {describe(value)}")
+        raise ValueError(
+            f"{op}: {name} must have shape ({channels},), one value a channel, got {describe(value)}"
+        )
     wanted = torch.float64 if x.dtype == torch.float64 else torch.float32
     if value.dtype != wanted:
         value = value.to(wanted)
@@ -103,7 +114,9 @@ def statistics(op: str, mean: Any, var: Any) -> None:
     """``mean`` and ``var`` come together or not at all."""
     if (mean is None) != (var is None):
         missing, given = ("mean", "var") if mean is None else ("var", "mean")
-        raise ValueError(f"{op}: {missing} must be given with {given}: BatchNorm's affine needs both, got None")
+        raise ValueError(
+            f"{op}: {missing} must be given with {given}: BatchNorm's affine needs both, got None"
+        )
 
 
 def integer(op: str, name: str, value: Any, least: int, wants: str) -> int:
@@ -153,8 +166,8 @@ def window_fits(op: str, name: str, size: int, window: int, padding: int, axis: 
     """The (dilated) window must fit into the padded input along ``axis``."""
     if size + 2 * padding < window:
         raise ValueError(
-            f"{op}: {name} spans {window} along {axis} (dilation included), but x padded is only {size + 2 * padding}: "
-            f"x needs {axis} of at least {window - 2 * padding}, or a larger padding"
+            f"{op}: {name} spans {window} along {axis} (dilation included), but x padded is only "
+            f"{size + 2 * padding}: x needs {axis} of at least {window - 2 * padding}, or a larger padding"
         )
 
 
@@ -165,16 +178,19 @@ def indexable(
     output: Sequence[int],
     padding: Sequence[int],
 ) -> None:
-    """The extents the convolution kernels index in 32 bits must fit; ``output`` is (P, Q).  For sizes known now."""
+    """The extents the convolution kernels index in 32 bits must fit; ``output`` is (P, Q)."""
     n, c, h, w = x_shape
     extents = {
         "x and stride give {} output pixels (N P Q)": n * output[0] * output[1],
         "weight has filters of {} elements (C R S)": math.prod(weight_shape[1:]),
-        "x and padding give {} as 4 x the elements of a padded image (C H W)": 4 * c * (h + 2 * padding[0]) * (w + 2 * padding[1]),
+        "x and padding give {} as 4 x the elements of a padded image (C H W)": 4
+        * c
+        * (h + 2 * padding[0])
+        * (w + 2 * padding[1]),
     }
     for text, extent in extents.items():
         if extent > MAX_INT:
             raise ValueError(
-                f"{op}: {text.format(extent)}, the kernels index up to 2^31 - 1: split the batch or the image, or "
+                f"{op}: {text.format(extent)}, the kernels index up to 2^31 - 1: split the batch or image, or "
                 "choose rk.backend('aten')"
             )

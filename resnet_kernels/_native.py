@@ -1,9 +1,10 @@
-"""Loads the compiled machines: ``_C`` (a GPU), ``_sim`` and ``_sim_checked`` (the simulator, fast and checked).
+"""Loads the compiled machines: ``_C`` (GPU), ``_sim`` and ``_sim_checked`` (simulator, fast and checked).
 
-Each is one shared object that registers kernels for the operators of `_register` when it is loaded.  ``_C`` loads
-with the package, if it was built, because a GPU tensor may reach an operator from anywhere (an exported program,
-say); the simulators load when they are first asked for.  A missing or unloadable object is reported when it is
-needed, with the step that builds it, so that everything else keeps working without it.
+Each is one shared object that registers kernels for the operators of `_register` when it is loaded.  ``_C``
+loads with the package, if it was built, because a GPU tensor may reach an operator from anywhere (an
+exported program, say); the simulators load when they are first asked for.  A missing or unloadable object
+is reported when it is needed, with the step that builds it, so that everything else keeps working without
+it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _BUILD = "build it with `make build` in the project's root"
 
 
 def _load(name: str, what: str) -> ModuleType:
-    """The extension module ``resnet_kernels.<name>``; ImportError says how to build it or why it does not load."""
+    """The extension module ``resnet_kernels.<name>``; ImportError says how to build it, or why it fails."""
     full = f"{__package__}.{name}"
     if importlib.util.find_spec(full) is None:
         raise ImportError(f"{full} ({what}) is not built: {_BUILD}")

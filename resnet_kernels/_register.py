@@ -1,13 +1,15 @@
-"""The operators' registration with PyTorch: schemas, fake kernels, the CPU router, gradients and FLOP formulas.
+"""The operators' registration with PyTorch: schemas, fake kernels, CPU router, gradients, FLOP formulas.
 
-Three namespaces carry the same schemas.  ``resnet_kernels`` is the one to call: on a GPU the compiled kernels of
-``_C`` answer, on a CPU the router below, which reads the chosen backend at run time and calls PyTorch's composition
-(`_aten`) or the simulator's operators, ``resnet_kernels_sim`` and ``resnet_kernels_sim_checked``.
+Three namespaces carry the same schemas.  ``resnet_kernels`` is the one to call: on a GPU the compiled
+kernels of ``_C`` answer, on a CPU the router below, which reads the chosen backend at run time and calls
+PyTorch's composition (`_aten`) or the simulator's operators, ``resnet_kernels_sim`` and
+``resnet_kernels_sim_checked``.
 
 Conventions of the raw operators (`ops` checks and converts to them): activations [N, C, H, W] and weights
 [K, C, R, S] dense in channels_last; per-channel vectors float32 [K] (float64 beside float64 activations);
-``stride``, ``padding``, ``dilation`` and ``kernel`` are (h, w).  With ``mean`` and ``var`` given, ``scale`` and
-``shift`` are BatchNorm's weight and bias.  Epilogue: float32 accumulator, affine, residual, ReLU, one rounding.
+``stride``, ``padding``, ``dilation`` and ``kernel`` are (h, w).  With ``mean`` and ``var`` given, ``scale``
+and ``shift`` are BatchNorm's weight and bias.  Epilogue: float32 accumulator, affine, residual, ReLU, one
+rounding.
 """
 
 from __future__ import annotations
@@ -28,14 +30,15 @@ SIMULATOR_CHECKED = "resnet_kernels_sim_checked"
 _VECTORS = "Tensor? scale, Tensor? shift, Tensor? mean, Tensor? var, float eps"
 _GEOMETRY = "int[] stride, int[] padding, int[] dilation"
 SCHEMAS = {
-    "conv_fprop": f"(Tensor x, Tensor weight, {_VECTORS}, Tensor? residual, {_GEOMETRY}, bool relu, bool tf32) -> Tensor",
+    "conv_fprop": f"(Tensor x, Tensor weight, {_VECTORS}, Tensor? residual, {_GEOMETRY}, "
+    "bool relu, bool tf32) -> Tensor",
     "bn_apply": f"(Tensor x, {_VECTORS}, Tensor? residual, bool relu) -> Tensor",
     "conv_bn_relu_maxpool": f"(Tensor x, Tensor weight, {_VECTORS}, {_GEOMETRY}, bool tf32) -> Tensor",
     "max_pool": "(Tensor x, int[] kernel, int[] stride, int[] padding) -> Tensor",
     "global_avg_pool": "(Tensor x) -> Tensor",
     "linear": "(Tensor x, Tensor weight, Tensor? bias, bool tf32) -> Tensor",
 }
-# Compilers must hand over tensors with the strides they were traced with: the kernels read channels_last only.
+# Compilers must hand over tensors with the strides they were traced with: kernels read channels_last only.
 _TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
 
 
@@ -143,13 +146,21 @@ def _kernel_layout(value: Any) -> Any:
     """A tensor as the kernels read it: channels_last for four dimensions, contiguous otherwise."""
     if not isinstance(value, Tensor):
         return value
-    return value.contiguous(memory_format=torch.channels_last if value.dim() == 4 else torch.contiguous_format)
+    return value.contiguous(
+        memory_format=torch.channels_last if value.dim() == 4 else torch.contiguous_format
+    )
 
 
 def _check_indexable(operator: str, x: Tensor, weight: Tensor, *args: Any) -> None:
     """ValueError if a convolution's extents do not fit the kernels' 32-bit indices."""
     stride, padding, dilation = (a for a in args if isinstance(a, (list, tuple)))
-    _checks.indexable(operator, x.shape, weight.shape, output_size(x.shape, weight.shape, stride, padding, dilation), padding)
+    _checks.indexable(
+        operator,
+        x.shape,
+        weight.shape,
+        output_size(x.shape, weight.shape, stride, padding, dilation),
+        padding,
+    )
 
 
 def _simulate(operator: str, x: Tensor, args: tuple[Any, ...]) -> Tensor:
@@ -158,8 +169,8 @@ def _simulate(operator: str, x: Tensor, args: tuple[Any, ...]) -> Tensor:
 
     if x.dtype == torch.float64:
         raise TypeError(
-            f"{operator}: x is float64, which the simulator's kernels do not take: convert to float32, bfloat16 or "
-            "float16, or choose rk.backend('aten')"
+            f"{operator}: x is float64, which the simulator's kernels do not take: convert to float32, "
+            "bfloat16 or float16, or choose rk.backend('aten')"
         )
     if x.shape[0] == 0:
         return FAKES[operator](x, *args)
@@ -182,11 +193,13 @@ def _router(operator: str) -> Callable[..., Tensor]:
     return route
 
 
-# FLOPs: a multiply-add is two, as in torch.utils.flop_counter; the epilogue is not counted, as PyTorch counts none
-# for BatchNorm and ReLU.
+# FLOPs: a multiply-add is two, as in torch.utils.flop_counter; the epilogue is not counted, as PyTorch counts
+# none for BatchNorm and ReLU.
 
 
-def _conv_flops(x_shape: list[int], weight_shape: list[int], *args: Any, out_shape: list[int], **kwargs: Any) -> int:
+def _conv_flops(
+    x_shape: list[int], weight_shape: list[int], *args: Any, out_shape: list[int], **kwargs: Any
+) -> int:
     return conv_flop_count(x_shape, weight_shape, out_shape)
 
 
@@ -198,7 +211,9 @@ def _conv_pool_flops(
     return conv_flop_count(x_shape, weight_shape, [x_shape[0], weight_shape[0], *spatial])
 
 
-def _linear_flops(x_shape: list[int], weight_shape: list[int], *args: Any, out_shape: list[int], **kwargs: Any) -> int:
+def _linear_flops(
+    x_shape: list[int], weight_shape: list[int], *args: Any, out_shape: list[int], **kwargs: Any
+) -> int:
     return 2 * x_shape[0] * weight_shape[0] * weight_shape[1]
 
 

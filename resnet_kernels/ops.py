@@ -2,19 +2,22 @@
 
 Shared by all of them:
 
-* Activations are [N, C, H, W], weights [K, C, R, S], computed in ``torch.channels_last`` memory; another layout is
-  converted once, on entry, so a channels_last model makes no copies.  Results are channels_last.
-* dtypes: bfloat16, float16, float32; float64 on the "aten" backend.  Per-channel vectors may be of any floating
-  dtype and are used in float32.
-* Sums are accumulated in float32; the epilogue (affine, residual, ReLU) runs in float32 and is rounded once.
-  ReLU(NaN) is NaN.
-* float32 convolutions use TF32 if ``torch.backends.cudnn.conv.fp32_precision == "tf32"`` (PyTorch's default), and
-  `linear` if ``torch.backends.cuda.matmul.fp32_precision == "tf32"``, on the simulator as on a GPU; a compiled
-  program keeps what it was compiled under.  PyTorch's composition obeys PyTorch's switches by itself.
-* Under `torch.autocast` the operators that multiply (convolutions, `linear`) cast activations and weights to the
-  region's dtype; the others compute in the dtype they are given.  Vectors are left alone; float64 is never cast.
+* Activations are [N, C, H, W], weights [K, C, R, S], computed in ``torch.channels_last`` memory; another
+  layout is converted once, on entry, so a channels_last model makes no copies.  Results are channels_last.
+* dtypes: bfloat16, float16, float32; float64 on the "aten" backend.  Per-channel vectors may be of any
+  floating dtype and are used in float32.
+* Sums are accumulated in float32; the epilogue (affine, residual, ReLU) runs in float32 and is rounded
+  once. ReLU(NaN) is NaN.
+* float32 convolutions use TF32 if ``torch.backends.cudnn.conv.fp32_precision == "tf32"`` (PyTorch's
+  default), and `linear` if ``torch.backends.cuda.matmul.fp32_precision == "tf32"``, on the simulator as on
+  a GPU; a compiled program keeps what it was compiled under.  PyTorch's composition obeys PyTorch's
+  switches by itself.
+* Under `torch.autocast` the operators that multiply (convolutions, `linear`) cast activations and weights
+  to the region's dtype; the others compute in the dtype they are given.  Vectors are left alone; float64 is
+  never cast.
 * Gradients come from PyTorch's own operators, whatever backend ran the forward.
-* N = 0 gives an empty result.  Arguments that cannot be right raise TypeError or ValueError naming the argument.
+* N = 0 gives an empty result.  Arguments that cannot be right raise TypeError or ValueError naming the
+  argument.
 """
 
 from __future__ import annotations
@@ -53,14 +56,16 @@ def conv_bn_act(
     dilation: _Pair = 1,
     relu: bool = True,
 ) -> Tensor:
-    """relu(scale * conv2d(x, weight) + shift + residual), the residual unit's layer (He et al. 2015, section 3.2, eq. 1).
+    """relu(scale * conv2d(x, weight) + shift + residual): a layer of a residual unit.
+
+    He et al. 2015, section 3.2, equation 1 (the shortcut), and section 3.4 (BatchNorm).
 
     With ``mean`` and ``var`` the affine is BatchNorm with these statistics:
     ``scale * (conv - mean) / sqrt(var + eps) + shift``.  A convolution's bias is ``shift`` alone.
 
     Args:
         x: [N, C, H, W].
-        weight: [K, C, R, S], x's dtype.  Grouped convolutions are not covered: use `torch.nn.functional.conv2d`.
+        weight: [K, C, R, S], x's dtype.  Not for grouped convolutions: `torch.nn.functional.conv2d`.
         scale, shift, mean, var: [K] or None (1, 0, and no BatchNorm); ``mean`` and ``var`` come together.
         residual: [N, K, P, Q], x's dtype, or None; added before the ReLU.
         eps: added to ``var``; at least 0.
@@ -80,7 +85,16 @@ def conv_bn_act(
     eps = _checks.epsilon(op, eps)
     if residual is not None:
         residual = _residual(op, residual, x, (x.shape[0], channels, *size))
-    args = (x, weight, *vectors, eps, residual, *geometry, _checks.flag(op, "relu", relu), _tf32(x, _conv_tf32))
+    args = (
+        x,
+        weight,
+        *vectors,
+        eps,
+        residual,
+        *geometry,
+        _checks.flag(op, "relu", relu),
+        _tf32(x, _conv_tf32),
+    )
     return _run(op, _conv_fprop, _aten.conv_fprop, args, (size, geometry[1]))
 
 
@@ -95,7 +109,9 @@ def bn_act(
     eps: float = 1e-5,
     relu: bool = True,
 ) -> Tensor:
-    """relu(scale * x + shift + residual), elementwise: what follows a convolution (He et al. 2015, section 3.2, eq. 1).
+    """relu(scale * x + shift + residual), elementwise: what follows a convolution.
+
+    He et al. 2015, section 3.2, equation 1 (the shortcut), and section 3.4 (BatchNorm).
 
     With ``mean`` and ``var`` the affine is BatchNorm with these statistics, as in `conv_bn_act`.
 
@@ -154,7 +170,7 @@ def conv_bn_relu_maxpool(
 
 
 def max_pool(x: Tensor, kernel: _Pair, stride: _Pair | None = None, padding: _Pair = 0) -> Tensor:
-    """Maximum over windows, as `torch.nn.functional.max_pool2d`: padding is -inf, a NaN in a window is its result.
+    """Maximum over windows, as `torch.nn.functional.max_pool2d`: padding is -inf, NaN wins.
 
     Args:
         x: [N, C, H, W].
@@ -177,8 +193,8 @@ def max_pool(x: Tensor, kernel: _Pair, stride: _Pair | None = None, padding: _Pa
     for i, axis in enumerate(("height", "width")):
         if 2 * padding[i] > kernel[i]:
             raise ValueError(
-                f"{op}: padding must be at most half of the window along {axis}, got {padding[i]} for a window of "
-                f"{kernel[i]}"
+                f"{op}: padding must be at most half of the window along {axis}, got {padding[i]} for a "
+                f"window of {kernel[i]}"
             )
         _checks.window_fits(op, "kernel", x.shape[2 + i], kernel[i], padding[i], axis)
     x = x.contiguous(memory_format=torch.channels_last)
@@ -186,7 +202,7 @@ def max_pool(x: Tensor, kernel: _Pair, stride: _Pair | None = None, padding: _Pa
 
 
 def global_avg_pool(x: Tensor) -> Tensor:
-    """Mean over height and width, summed in float32: [N, C, H, W] -> [N, C] (He et al. 2015, table 1, "average pool").
+    """Mean over height and width, summed in float32: [N, C, H, W] -> [N, C] (He et al. 2015, table 1).
 
     Raises:
         TypeError, ValueError: an argument that cannot be right, or a backend that cannot run these tensors.
@@ -194,7 +210,9 @@ def global_avg_pool(x: Tensor) -> Tensor:
     op = "global_avg_pool"
     _checks.activation(op, "x", x, 4, _AXES)
     _checks.sizes(op, "x", x, "C, H and W")
-    return _run(op, _global_avg_pool, _aten.global_avg_pool, (x.contiguous(memory_format=torch.channels_last),))
+    return _run(
+        op, _global_avg_pool, _aten.global_avg_pool, (x.contiguous(memory_format=torch.channels_last),)
+    )
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -219,7 +237,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     _checks.same_dtype(op, "weight", weight, x)
     _checks.sizes(op, "x", x, "C")
     if weight.shape[1] != x.shape[1] or weight.shape[0] == 0:
-        raise ValueError(f"{op}: weight must be [K, {x.shape[1]}] with K of at least 1, got {_checks.describe(weight)}")
+        raise ValueError(
+            f"{op}: weight must be [K, {x.shape[1]}] with K of at least 1, got {_checks.describe(weight)}"
+        )
     bias = _checks.vector(op, "bias", bias, weight.shape[0], x)
     args = (x.contiguous(), weight.contiguous(), bias, _tf32(x, _matmul_tf32))
     return _run(op, _linear, _aten.linear, args)
@@ -240,7 +260,11 @@ def _convolution(
         grouped = 0 < channels < wanted and wanted % channels == 0
         raise ValueError(
             f"{op}: weight must have x's {wanted} channels along dimension 1, got {_checks.describe(weight)}"
-            + (f"; a convolution of {wanted // channels} groups is not covered, use torch.nn.Conv2d" if grouped else "")
+            + (
+                f"; a convolution of {wanted // channels} groups is not covered, use torch.nn.Conv2d"
+                if grouped
+                else ""
+            )
         )
     _checks.sizes(op, "weight", weight, "C, R and S")
     if weight.shape[0] == 0:
@@ -255,10 +279,17 @@ def _convolution(
         _checks.window_fits(op, "weight", x.shape[2 + i], window, geometry[1][i], axis)
     size = _register.output_size(x.shape, weight.shape, *geometry)
     channels_last = torch.channels_last
-    return x.contiguous(memory_format=channels_last), weight.contiguous(memory_format=channels_last), geometry, size
+    return (
+        x.contiguous(memory_format=channels_last),
+        weight.contiguous(memory_format=channels_last),
+        geometry,
+        size,
+    )
 
 
-def _vectors(op: str, channels: int, x: Tensor, scale: Any, shift: Any, mean: Any, var: Any) -> tuple[Tensor | None, ...]:
+def _vectors(
+    op: str, channels: int, x: Tensor, scale: Any, shift: Any, mean: Any, var: Any
+) -> tuple[Tensor | None, ...]:
     """The affine's four vectors, checked and as the kernels take them."""
     _checks.statistics(op, mean, var)
     return (
@@ -294,7 +325,7 @@ def _autocast(value: Tensor) -> Tensor:
     return value if dtype is None or value.dtype == torch.float64 else value.to(dtype)
 
 
-# PyTorch's switches are read through these while a program is traced, as constants: dynamo cannot trace the properties.
+# PyTorch's switches, constants of a compiled program: dynamo cannot trace the properties.
 
 
 @backend.traced_constant
@@ -318,7 +349,7 @@ def _run(
     args: tuple[Any, ...],
     convolution: tuple[Sequence[int], Sequence[int]] | None = None,
 ) -> Tensor:
-    """Call ``operator``, or ``composition`` for GPU tensors under "aten"; ``convolution``: ((P, Q), padding)."""
+    """Call ``operator``, or ``composition`` on a GPU under "aten"; ``convolution``: (P, Q) and padding."""
     x = args[0]
     compiling = torch.compiler.is_compiling()
     needs_grad = torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args)
@@ -327,8 +358,8 @@ def _run(
             return composition(*args, differentiable=needs_grad)
         if x.dtype == torch.float64:
             raise TypeError(
-                f"{op}: x is float64, which the kernels do not take: convert to float32, bfloat16 or float16, or "
-                "choose rk.backend('aten')"
+                f"{op}: x is float64, which the kernels do not take: convert to float32, bfloat16 or "
+                "float16, or choose rk.backend('aten')"
             )
         if convolution is not None and not compiling:
             size, padding = convolution
