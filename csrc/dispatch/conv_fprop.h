@@ -19,8 +19,8 @@ struct FpropTileTraits {
 };
 
 inline constexpr std::array<FpropTileTraits, 3> kFpropTiles = {{
-    {sm80::FpropTile::t128x128, 128, 128, 2, 1.0, true, false},
-    {sm80::FpropTile::t128x64, 128, 64, 3, 0.67, false, false},
+    {sm80::FpropTile::t128x128, 128, 128, 2, 1.0, false, false},
+    {sm80::FpropTile::t128x64, 128, 64, 3, 0.67, true, false},
     {sm80::FpropTile::t64x64, 64, 64, 3, 0.5, true, true},
 }};
 

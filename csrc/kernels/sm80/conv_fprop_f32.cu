@@ -7,8 +7,8 @@ namespace rk::sm80 {
 
 void launch_conv_fprop_f32(const FpropConfig& config, const tile::ConvGeometry& conv, const ConvFprop& problem) {
   using Math = tile::Ffma;
-  if (config.vector_operands && config.tile == FpropTile::t128x128) {
-    launch_conv_fprop<Math, FfmaTile128x128, true>(conv, problem, config.vector_epilogue);
+  if (config.vector_operands && config.tile == FpropTile::t128x64) {
+    launch_conv_fprop<Math, FfmaTile128x64, true>(conv, problem, config.vector_epilogue);
   } else if (config.vector_operands && config.tile == FpropTile::t64x64) {
     launch_conv_fprop<Math, FfmaTile64x64, true>(conv, problem, config.vector_epilogue);
   } else if (config.tile == FpropTile::t64x64) {

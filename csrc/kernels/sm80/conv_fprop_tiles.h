@@ -33,13 +33,13 @@ struct Tile64x64 {
   static constexpr uint32_t kMinBlocks = 3;
 };
 
-// FFMA: 64 accumulators a thread.
-struct FfmaTile128x128 {
-  static constexpr char kName[] = "128x128";
-  static constexpr int kTileM = 128, kTileN = 128;
-  static constexpr int kWarpsM = 4, kWarpsN = 2;
+// FFMA: 64 accumulators a thread, and at most 170 registers so that three blocks fit an SM.
+struct FfmaTile128x64 {
+  static constexpr char kName[] = "128x64";
+  static constexpr int kTileM = 128, kTileN = 64;
+  static constexpr int kWarpsM = 4, kWarpsN = 1;
   static constexpr int kStages = 3;
-  static constexpr uint32_t kMinBlocks = 2;
+  static constexpr uint32_t kMinBlocks = 3;
 };
 
 struct FfmaTile64x64 {

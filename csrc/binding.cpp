@@ -1,0 +1,318 @@
+// PyTorch operators over api.h: the only file that includes torch, compiled once per machine through LibTorch's stable ABI.
+//
+// Tensors were checked in Python (resnet_kernels/ops.py); what is checked again here protects memory when an operator is called
+// directly: layout, device, dtype and sizes that pointers depend on. Schemas are in resnet_kernels/_register.py.
+#include <Python.h>
+#include <dlfcn.h>
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "api.h"
+
+namespace {
+
+using torch::headeronly::MemoryFormat;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+using Ints = std::vector<int64_t>;
+
+// The caller's stream. The shim lives in libtorch_cuda, which a CPU build of torch lacks and which must not become a
+// dependency of this file: it is looked up among the libraries that torch has already loaded.
+rk::Stream current_stream(const Tensor& tensor) {
+  if (!tensor.is_cuda()) return nullptr;
+  using CurrentStream = AOTITorchError (*)(int32_t, void**);
+  static const auto get = [] {
+    void* library = dlopen("libtorch_cuda.so", RTLD_NOLOAD | RTLD_LAZY);
+    return library == nullptr ? nullptr
+                              : reinterpret_cast<CurrentStream>(dlsym(library, "aoti_torch_get_current_cuda_stream"));
+  }();
+  STD_TORCH_CHECK(get != nullptr, "resnet_kernels: this PyTorch has no CUDA stream shim; install a CUDA build of torch >= 2.10");
+  void* stream = nullptr;
+  TORCH_ERROR_CODE_CHECK(get(tensor.get_device_index(), &stream));
+  return stream;
+}
+
+// Kernels run on the device of their tensors, whatever device is current.
+class OnDeviceOf {
+ public:
+  explicit OnDeviceOf(const Tensor& tensor) {
+    if (tensor.is_cuda()) guard_.emplace(tensor.get_device_index());
+  }
+
+ private:
+  std::optional<torch::stable::accelerator::DeviceGuard> guard_;
+};
+
+rk::DType dtype_of(const Tensor& tensor, const char* op) {
+  switch (tensor.scalar_type()) {
+    case ScalarType::BFloat16: return rk::DType::bf16;
+    case ScalarType::Half: return rk::DType::f16;
+    case ScalarType::Float: return rk::DType::f32;
+    default: STD_TORCH_CHECK(false, op, ": dtype must be bfloat16, float16 or float32");
+  }
+}
+
+// Strides of a dense NHWC tensor of logical shape NCHW; strides of dimensions of size 1 mean nothing.
+bool is_channels_last(const Tensor& t) {
+  if (t.dim() != 4) return false;
+  const auto fits = [&](int64_t dim, int64_t stride) { return t.size(dim) == 1 || t.stride(dim) == stride; };
+  return fits(1, 1) && fits(3, t.size(1)) && fits(2, t.size(1) * t.size(3)) && fits(0, t.size(1) * t.size(2) * t.size(3));
+}
+
+bool is_matrix(const Tensor& t) {
+  return t.dim() == 2 && (t.size(1) == 1 || t.stride(1) == 1) && (t.size(0) == 1 || t.stride(0) == t.size(1));
+}
+
+void check_same(const Tensor& x, const Tensor& other, const char* op, const char* name) {
+  STD_TORCH_CHECK(other.device() == x.device(), op, ": ", name, " is on another device than x");
+  STD_TORCH_CHECK(other.scalar_type() == x.scalar_type(), op, ": ", name, " has another dtype than x");
+}
+
+void check_activation(const Tensor& x, const char* op, const char* name) {
+  STD_TORCH_CHECK(is_channels_last(x), op, ": ", name, " must be dense channels_last [N, C, H, W]");
+}
+
+const float* vector_pointer(const OptionalTensor& vector, const Tensor& x, int64_t channels, const char* op,
+                            const char* name) {
+  if (!vector) return nullptr;
+  STD_TORCH_CHECK(vector->scalar_type() == ScalarType::Float && vector->dim() == 1 && vector->size(0) == channels &&
+                      (channels == 1 || vector->stride(0) == 1) && vector->device() == x.device(),
+                  op, ": ", name, " must be a dense float32 vector of ", channels, " elements on x's device");
+  return vector->const_data_ptr<float>();
+}
+
+rk::Affine affine(const Tensor& x, int64_t channels, const OptionalTensor& scale, const OptionalTensor& shift,
+                  const OptionalTensor& mean, const OptionalTensor& var, double eps, const char* op) {
+  STD_TORCH_CHECK(mean.has_value() == var.has_value(), op, ": mean and var come together");
+  return {.weight = vector_pointer(scale, x, channels, op, "scale"),
+          .bias = vector_pointer(shift, x, channels, op, "shift"),
+          .mean = vector_pointer(mean, x, channels, op, "mean"),
+          .var = vector_pointer(var, x, channels, op, "var"),
+          .eps = static_cast<float>(eps)};
+}
+
+void check_pair(const Ints& pair, int64_t least, const char* op, const char* name) {
+  STD_TORCH_CHECK(pair.size() == 2 && pair[0] >= least && pair[1] >= least, op, ": ", name,
+                  " must be two integers of at least ", least);
+}
+
+Tensor empty_activation(const Tensor& like, int64_t n, int64_t c, int64_t h, int64_t w) {
+  return torch::stable::empty({n, c, h, w}, like.scalar_type(), std::nullopt, like.device(), std::nullopt,
+                              MemoryFormat::ChannelsLast);
+}
+
+rk::ConvShape conv_shape(const Tensor& x, const Tensor& weight, const Ints& stride, const Ints& padding,
+                         const Ints& dilation, const char* op) {
+  check_activation(x, op, "x");
+  STD_TORCH_CHECK(is_channels_last(weight), op, ": weight must be dense channels_last [K, C, R, S]");
+  check_same(x, weight, op, "weight");
+  STD_TORCH_CHECK(weight.size(1) == x.size(1), op, ": weight has ", weight.size(1), " channels and x has ", x.size(1));
+  check_pair(stride, 1, op, "stride");
+  check_pair(padding, 0, op, "padding");
+  check_pair(dilation, 1, op, "dilation");
+  const rk::ConvShape shape = {.n = x.size(0),
+                               .h = x.size(2),
+                               .w = x.size(3),
+                               .c = x.size(1),
+                               .k = weight.size(0),
+                               .r = weight.size(2),
+                               .s = weight.size(3),
+                               .stride_h = stride[0],
+                               .stride_w = stride[1],
+                               .pad_h = padding[0],
+                               .pad_w = padding[1],
+                               .dilation_h = dilation[0],
+                               .dilation_w = dilation[1]};
+  STD_TORCH_CHECK(shape.h + 2 * shape.pad_h > shape.dilation_h * (shape.r - 1) &&
+                      shape.w + 2 * shape.pad_w > shape.dilation_w * (shape.s - 1),
+                  op, ": the filter is larger than the padded image: ", rk::describe(shape));
+  return shape;
+}
+
+Tensor conv_fprop(const Tensor& x, const Tensor& weight, const OptionalTensor& scale, const OptionalTensor& shift,
+                  const OptionalTensor& mean, const OptionalTensor& var, double eps, const OptionalTensor& residual,
+                  const Ints& stride, const Ints& padding, const Ints& dilation, bool relu, bool tf32) {
+  constexpr const char* kOp = "conv_fprop";
+  const rk::ConvShape shape = conv_shape(x, weight, stride, padding, dilation, kOp);
+  const OnDeviceOf guard(x);
+  Tensor y = empty_activation(x, shape.n, shape.k, shape.p(), shape.q());
+  if (residual) {
+    check_activation(*residual, kOp, "residual");
+    check_same(x, *residual, kOp, "residual");
+    for (int64_t dim = 0; dim < 4; ++dim) {
+      STD_TORCH_CHECK(residual->size(dim) == y.size(dim), kOp, ": residual must have the output's shape");
+    }
+  }
+  if (y.numel() == 0) return y;
+  rk::conv_fprop({.shape = shape,
+                  .dtype = dtype_of(x, kOp),
+                  .tf32 = tf32,
+                  .relu = relu,
+                  .affine = affine(x, shape.k, scale, shift, mean, var, eps, kOp),
+                  .x = x.const_data_ptr(),
+                  .weight = weight.const_data_ptr(),
+                  .residual = residual ? residual->const_data_ptr() : nullptr,
+                  .y = y.mutable_data_ptr(),
+                  .stream = current_stream(x)});
+  return y;
+}
+
+Tensor max_pool(const Tensor& x, const Ints& kernel, const Ints& stride, const Ints& padding) {
+  constexpr const char* kOp = "max_pool";
+  check_activation(x, kOp, "x");
+  check_pair(kernel, 1, kOp, "kernel");
+  check_pair(stride, 1, kOp, "stride");
+  check_pair(padding, 0, kOp, "padding");
+  rk::MaxPool problem = {.n = x.size(0),
+                         .h = x.size(2),
+                         .w = x.size(3),
+                         .c = x.size(1),
+                         .r = kernel[0],
+                         .s = kernel[1],
+                         .stride_h = stride[0],
+                         .stride_w = stride[1],
+                         .pad_h = padding[0],
+                         .pad_w = padding[1],
+                         .dtype = dtype_of(x, kOp),
+                         .x = x.const_data_ptr(),
+                         .y = nullptr,
+                         .stream = current_stream(x)};
+  STD_TORCH_CHECK(problem.h + 2 * problem.pad_h >= problem.r && problem.w + 2 * problem.pad_w >= problem.s, kOp,
+                  ": the window is larger than the padded image");
+  const OnDeviceOf guard(x);
+  Tensor y = empty_activation(x, problem.n, problem.c, problem.p(), problem.q());
+  if (y.numel() == 0) return y;
+  problem.y = y.mutable_data_ptr();
+  rk::max_pool(problem);
+  return y;
+}
+
+Tensor conv_bn_relu_maxpool(const Tensor& x, const Tensor& weight, const OptionalTensor& scale,
+                            const OptionalTensor& shift, const OptionalTensor& mean, const OptionalTensor& var,
+                            double eps, const Ints& stride, const Ints& padding, const Ints& dilation, bool tf32) {
+  constexpr const char* kOp = "conv_bn_relu_maxpool";
+  const rk::ConvShape shape = conv_shape(x, weight, stride, padding, dilation, kOp);
+  const rk::DType dtype = dtype_of(x, kOp);
+  if (!rk::stem_is_fused(shape, dtype)) {
+    const Tensor conv =
+        conv_fprop(x, weight, scale, shift, mean, var, eps, std::nullopt, stride, padding, dilation, true, tf32);
+    return max_pool(conv, {3, 3}, {2, 2}, {1, 1});
+  }
+  const OnDeviceOf guard(x);
+  Tensor y = empty_activation(x, shape.n, shape.k, (shape.p() + 1) / 2, (shape.q() + 1) / 2);
+  if (y.numel() == 0) return y;
+  rk::stem_fprop({.shape = shape,
+                  .dtype = dtype,
+                  .affine = affine(x, shape.k, scale, shift, mean, var, eps, kOp),
+                  .x = x.const_data_ptr(),
+                  .weight = weight.const_data_ptr(),
+                  .y = y.mutable_data_ptr(),
+                  .stream = current_stream(x)});
+  return y;
+}
+
+Tensor bn_apply(const Tensor& x, const OptionalTensor& scale, const OptionalTensor& shift, const OptionalTensor& mean,
+                const OptionalTensor& var, double eps, const OptionalTensor& residual, bool relu) {
+  constexpr const char* kOp = "bn_apply";
+  check_activation(x, kOp, "x");
+  if (residual) {
+    check_activation(*residual, kOp, "residual");
+    check_same(x, *residual, kOp, "residual");
+    for (int64_t dim = 0; dim < 4; ++dim) {
+      STD_TORCH_CHECK(residual->size(dim) == x.size(dim), kOp, ": residual must have x's shape");
+    }
+  }
+  const OnDeviceOf guard(x);
+  Tensor y = empty_activation(x, x.size(0), x.size(1), x.size(2), x.size(3));
+  if (y.numel() == 0) return y;
+  rk::bn_apply({.pixels = x.size(0) * x.size(2) * x.size(3),
+                .channels = x.size(1),
+                .dtype = dtype_of(x, kOp),
+                .relu = relu,
+                .affine = affine(x, x.size(1), scale, shift, mean, var, eps, kOp),
+                .x = x.const_data_ptr(),
+                .residual = residual ? residual->const_data_ptr() : nullptr,
+                .y = y.mutable_data_ptr(),
+                .stream = current_stream(x)});
+  return y;
+}
+
+Tensor global_avg_pool(const Tensor& x) {
+  constexpr const char* kOp = "global_avg_pool";
+  check_activation(x, kOp, "x");
+  STD_TORCH_CHECK(x.size(2) * x.size(3) > 0, kOp, ": x has no pixels");
+  const OnDeviceOf guard(x);
+  Tensor y = torch::stable::empty({x.size(0), x.size(1)}, x.scalar_type(), std::nullopt, x.device());
+  if (y.numel() == 0) return y;
+  rk::global_avg_pool({.n = x.size(0),
+                       .pixels = x.size(2) * x.size(3),
+                       .c = x.size(1),
+                       .dtype = dtype_of(x, kOp),
+                       .x = x.const_data_ptr(),
+                       .y = y.mutable_data_ptr(),
+                       .stream = current_stream(x)});
+  return y;
+}
+
+// A fully connected layer is a 1x1 convolution of 1x1 images.
+Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias, bool tf32) {
+  constexpr const char* kOp = "linear";
+  STD_TORCH_CHECK(is_matrix(x), kOp, ": x must be a dense matrix [N, C]");
+  STD_TORCH_CHECK(is_matrix(weight) && weight.size(1) == x.size(1), kOp, ": weight must be a dense matrix [K, C]");
+  check_same(x, weight, kOp, "weight");
+  const OnDeviceOf guard(x);
+  const int64_t n = x.size(0), c = x.size(1), k = weight.size(0);
+  Tensor y = torch::stable::empty({n, k}, x.scalar_type(), std::nullopt, x.device());
+  if (y.numel() == 0) return y;
+  rk::conv_fprop({.shape = {.n = n,
+                            .h = 1,
+                            .w = 1,
+                            .c = c,
+                            .k = k,
+                            .r = 1,
+                            .s = 1,
+                            .stride_h = 1,
+                            .stride_w = 1,
+                            .pad_h = 0,
+                            .pad_w = 0,
+                            .dilation_h = 1,
+                            .dilation_w = 1},
+                  .dtype = dtype_of(x, kOp),
+                  .tf32 = tf32,
+                  .relu = false,
+                  .affine = affine(x, k, std::nullopt, bias, std::nullopt, std::nullopt, 0, kOp),
+                  .x = x.const_data_ptr(),
+                  .weight = weight.const_data_ptr(),
+                  .residual = nullptr,
+                  .y = y.mutable_data_ptr(),
+                  .stream = current_stream(x)});
+  return y;
+}
+
+}  // namespace
+
+#define RK_LIBRARY_IMPL(library, key, m) STABLE_TORCH_LIBRARY_IMPL(library, key, m)
+
+RK_LIBRARY_IMPL(RK_NAMESPACE, RK_DISPATCH_KEY, m) {
+  m.impl("conv_fprop", TORCH_BOX(&conv_fprop));
+  m.impl("bn_apply", TORCH_BOX(&bn_apply));
+  m.impl("conv_bn_relu_maxpool", TORCH_BOX(&conv_bn_relu_maxpool));
+  m.impl("max_pool", TORCH_BOX(&max_pool));
+  m.impl("global_avg_pool", TORCH_BOX(&global_avg_pool));
+  m.impl("linear", TORCH_BOX(&linear));
+}
+
+// The GPU's module is empty: loading it runs the registrations above. The simulator's has its own (machine/sim/module.cpp).
+#ifdef RK_MODULE_C
+PyMODINIT_FUNC PyInit__C() {
+  static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_C", nullptr, 0, nullptr, nullptr, nullptr, nullptr, nullptr};
+  return PyModule_Create(&definition);
+}
+#endif

@@ -1,0 +1,39 @@
+// bn_apply, max_pool, global_avg_pool and the stem: problem -> launch.
+#include "api.h"
+#include "dispatch/problem.h"
+#include "kernels/sm80/launchers.h"
+
+namespace rk {
+
+using dispatch::aligned_chunks;
+using dispatch::index32;
+
+bool stem_is_fused(const ConvShape& shape, DType dtype) {
+  return dtype != DType::f32 && shape.r == 7 && shape.s == 7 && shape.c == 3 && shape.stride_h == 2 &&
+         shape.stride_w == 2 && shape.dilation_h == 1 && shape.dilation_w == 1;
+}
+
+void stem_fprop(const Stem& problem) { sm80::launch_stem_fprop(dispatch::geometry(problem.shape), problem); }
+
+void bn_apply(const BnApply& problem) {
+  index32(problem.channels, "channels");
+  const bool vector = aligned_chunks(problem.dtype, problem.channels, {problem.x, problem.residual, problem.y});
+  sm80::launch_bn_apply(problem, vector);
+}
+
+void max_pool(const MaxPool& problem) {
+  index32(problem.n * problem.p() * problem.q() * problem.c, "elements of the pooled output");
+  index32(problem.h + 2 * problem.pad_h, "padded height");
+  index32(problem.w + 2 * problem.pad_w, "padded width");
+  const bool vector = aligned_chunks(problem.dtype, problem.c, {problem.x, problem.y});
+  sm80::launch_max_pool(problem, vector);
+}
+
+void global_avg_pool(const GlobalAvgPool& problem) {
+  index32(problem.n, "batch");
+  index32(problem.c, "channels");
+  const bool vector = aligned_chunks(problem.dtype, problem.c, {problem.x, problem.y});
+  sm80::launch_global_avg_pool(problem, vector);
+}
+
+}  // namespace rk
