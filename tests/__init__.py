@@ -1,0 +1,1 @@
+"""The tests; a package, so that directories may share helpers and file names."""

@@ -1,0 +1,1 @@
+"""Tests of the operators, on PyTorch's composition and on the simulator."""
