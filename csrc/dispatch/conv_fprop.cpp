@@ -40,7 +40,7 @@ bool is_pointwise(const ConvShape& shape) {
 void conv_fprop(const ConvFprop& problem) {
   const ConvShape& given = problem.shape;
   const ConvShape shape = is_pointwise(given) ? as_matrix_product(given) : given;
-  const tile::ConvGeometry conv = dispatch::geometry(shape);
+  const tile::ConvGeometry conv = dispatch::fprop_geometry(shape);
   const bool vector_operands =
       aligned_chunks(problem.dtype, shape.c, {problem.x, problem.weight});
   const bool vector_epilogue = aligned_chunks(problem.dtype, shape.k, {problem.residual, problem.y});

@@ -8,8 +8,8 @@
 
 namespace rk::dispatch {
 
-// The kernels' view of a convolution. Throws std::runtime_error when an extent does not fit their 31-bit indices.
-tile::ConvGeometry geometry(const ConvShape& shape);
+// Forward convolution as an implicit GEMM. Throws std::runtime_error when an extent does not fit their 31-bit indices.
+tile::ConvGeometry fprop_geometry(const ConvShape& shape);
 
 // Throws std::runtime_error unless 1 <= value < 2^31; `what` says what it counts.
 int32_t index32(int64_t value, const char* what);

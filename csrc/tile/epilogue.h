@@ -15,16 +15,17 @@
 
 #include "api.h"
 #include "tile/affine.h"
+#include "tile/conv_geometry.h"
 #include "tile/format.h"
 
 namespace rk::tile {
 
 struct Epilogue {
   Affine affine;
-  const void* residual;  // [m, k] or null
-  void* y;               // [m, k]
+  const void* residual;  // [pixels, columns] or null
+  void* y;               // [pixels, columns]
   bool relu;
-  bool vector;  // k is a multiple of a chunk and residual and y are 16-byte aligned
+  bool vector;  // columns are a multiple of a chunk and residual and y are 16-byte aligned
 };
 
 // Words between rows of the panel: eight more than the tile's width, so that the four rows that fragments write at once lie
@@ -47,8 +48,8 @@ RK_DEVICE void read_panel(uint32_t address, float (&values)[kCount]) {
 }
 
 template <class Format, int kRows, int kColumns, int kThreads, bool kVector>
-RK_DEVICE void write_rows(const Epilogue& epilogue, uint32_t panel, int32_t first_m, int32_t m_end, int32_t first_k,
-                          int32_t k_end) {
+RK_DEVICE void write_rows(const Epilogue& epilogue, const ConvGeometry& conv, uint32_t panel, int32_t first_row,
+                          int32_t first_column) {
   using Element = typename Format::Element;
   constexpr int kPerChunk = Format::kPerChunk;
   constexpr int kChunks = kColumns / kPerChunk;
@@ -57,20 +58,20 @@ RK_DEVICE void write_rows(const Epilogue& epilogue, uint32_t panel, int32_t firs
 
   const auto chunk = static_cast<int32_t>(ptx::tid_x() % kChunks);
   const auto row = static_cast<int32_t>(ptx::tid_x() / kChunks);
-  const int32_t channel = first_k + chunk * kPerChunk;
-  if (channel >= k_end) return;
-  const int32_t count = k_end - channel;
+  const int32_t channel = first_column + chunk * kPerChunk;
+  if (channel >= conv.columns) return;
+  const int32_t count = conv.columns - channel;
   const auto* residual = static_cast<const Element*>(epilogue.residual);
   auto* y = static_cast<Element*>(epilogue.y);
 
   ChannelAffine<kPerChunk> affine;
-  affine.load(epilogue.affine, channel, k_end);
+  affine.load(epilogue.affine, channel, conv.columns);
 
   RK_NO_UNROLL
   for (int32_t i = row; i < kRows; i += kRowsAtOnce) {
-    const int32_t m = first_m + i;
-    if (m >= m_end) break;
-    const int64_t offset = int64_t{m} * k_end + channel;
+    const int32_t m = first_row + i;
+    if (m >= conv.gemm_m()) break;
+    const int64_t offset = conv.output_pixel(m) * conv.columns + channel;
     float values[kPerChunk];
     read_panel(panel + (i * kPanelPitch<kColumns> + chunk * kPerChunk) * 4, values);
     RK_UNROLL
@@ -90,16 +91,16 @@ RK_DEVICE void write_rows(const Epilogue& epilogue, uint32_t panel, int32_t firs
 }
 
 // Every thread of the block calls this once the panel's memory is free. store_accumulators(panel, pitch) writes the block's
-// accumulators; rows first_m.. up to m_end and channels first_k.. up to k_end are then written out.
+// accumulators; the GEMM rows from first_row and columns from first_column that exist are then written out.
 template <class Format, int kRows, int kColumns, int kThreads, class StoreAccumulators>
-RK_DEVICE void run_epilogue(const Epilogue& epilogue, uint32_t panel, int32_t first_m, int32_t m_end, int32_t first_k,
-                            int32_t k_end, const StoreAccumulators& store_accumulators) {
+RK_DEVICE void run_epilogue(const Epilogue& epilogue, const ConvGeometry& conv, uint32_t panel, int32_t first_row,
+                            int32_t first_column, const StoreAccumulators& store_accumulators) {
   store_accumulators(panel, kPanelPitch<kColumns>);
   ptx::barrier_sync();
   if (epilogue.vector) {
-    write_rows<Format, kRows, kColumns, kThreads, true>(epilogue, panel, first_m, m_end, first_k, k_end);
+    write_rows<Format, kRows, kColumns, kThreads, true>(epilogue, conv, panel, first_row, first_column);
   } else {
-    write_rows<Format, kRows, kColumns, kThreads, false>(epilogue, panel, first_m, m_end, first_k, k_end);
+    write_rows<Format, kRows, kColumns, kThreads, false>(epilogue, conv, panel, first_row, first_column);
   }
 }
 

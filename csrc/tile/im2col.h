@@ -1,11 +1,10 @@
-// The operands of fprop as tiles: implicit im2col rows of the activations, and rows of the weights.
+// The operands of fprop and dgrad as tiles: implicit im2col rows of the source, and rows of the weights.
 //
-// GEMM row m is the output pixel (n, p, q), GEMM column k the filter, GEMM depth runs over (r, s, c) with c fastest, so that
-// a row of weights is contiguous and 16 bytes of a row of activations lie within one tap. A thread fills the same chunk
-// (column of 16 bytes) of several rows; it walks the depth by itself, one row of 128 bytes a step.
+// GEMM depth runs over (tap h, tap w, channel) with the channel fastest, so that 16 bytes of a row lie within one tap. A
+// thread fills the same chunk (column of 16 bytes) of several rows of both tiles and walks the depth by itself, one row of 128
+// bytes a stage.
 #pragma once
 
-#include <bit>
 #include <cstdint>
 
 #include <ptx/cp_async.h>
@@ -20,76 +19,78 @@
 
 namespace rk::tile {
 
-// Position in the GEMM depth: channel c of tap (r, s).
+// Position in the GEMM depth: one channel of tap (h, w).
 struct DepthCursor {
-  int32_t r, s, c;
+  int32_t h, w, channel;
 
   RK_DEVICE DepthCursor(const ConvGeometry& conv, int32_t depth) {
-    const int32_t tap = depth / conv.c;
-    c = depth - tap * conv.c;
-    r = tap / conv.s;
-    s = tap - r * conv.s;
+    const int32_t tap = depth / conv.channels;
+    channel = depth - tap * conv.channels;
+    h = conv.w.taps > 0 ? tap / conv.w.taps : 0;
+    w = tap - h * conv.w.taps;
   }
 
   RK_DEVICE void advance(const ConvGeometry& conv, int32_t elements) {
-    c += elements;
-    while (c >= conv.c) {
-      c -= conv.c;
-      if (++s == conv.s) {
-        s = 0;
-        ++r;
+    channel += elements;
+    while (channel >= conv.channels) {
+      channel -= conv.channels;
+      if (++w == conv.w.taps) {
+        w = 0;
+        ++h;
       }
     }
   }
 
-  RK_DEVICE bool inside(const ConvGeometry& conv) const { return r < conv.r; }
+  RK_DEVICE bool inside(const ConvGeometry& conv) const { return h < conv.h.taps; }
+
+  RK_DEVICE int32_t weight_offset(const ConvGeometry& conv) const {
+    return conv.weight_first + h * conv.weight_tap_h + w * conv.weight_tap_w + channel;
+  }
 };
 
-// kRows rows of both operands are filled by kThreads threads. kVector: C is a multiple of a chunk and the tensors are 16-byte
-// aligned, so a chunk is one cp.async; otherwise it is gathered element by element through registers.
+// kRowsA GEMM rows and kRowsB GEMM columns are filled by kThreads threads. kVector: channels are a multiple of a chunk and the
+// tensors are 16-byte aligned, so a chunk is one cp.async; otherwise it is gathered element by element through registers.
 template <class Format, int kRowsA, int kRowsB, int kThreads, bool kVector>
-class FpropOperands {
+class ConvOperands {
   using Element = typename Format::Element;
   static constexpr int kRowsAtOnce = kThreads / kChunksPerRow;
   static constexpr int kPassesA = kRowsA / kRowsAtOnce;
   static constexpr int kPassesB = kRowsB / kRowsAtOnce;
   static constexpr int kDepthPerRow = Format::kPerChunk * kChunksPerRow;
   static_assert(kRowsA % kRowsAtOnce == 0 && kRowsB % kRowsAtOnce == 0, "every pass fills whole rows");
-  static constexpr int32_t kFarOutside = -(1 << 30);  // the row of a pixel that does not exist: never inside the image
+  static constexpr int32_t kFarOutside = -(1 << 30);  // coordinate of a pixel that does not exist: outside whatever the tap
 
  public:
-  // first_m, first_k: the tile's first output pixel and first filter.
-  RK_DEVICE FpropOperands(const ConvGeometry& conv, const Element* x, const Element* weight, int32_t first_m,
-                          int32_t first_k)
-      : conv_(conv), cursor_(conv, chunk() * Format::kPerChunk), depth_(chunk() * Format::kPerChunk) {
+  RK_DEVICE ConvOperands(const ConvGeometry& conv, const Element* source, const Element* weight, int32_t first_row,
+                         int32_t first_column)
+      : conv_(conv), cursor_(conv, chunk() * Format::kPerChunk) {
     RK_UNROLL
-    for (int i = 0; i < kPassesA; ++i) {
-      const int32_t m = first_m + row(i);
+    for (int pass = 0; pass < kPassesA; ++pass) {
+      const int32_t m = first_row + row(pass);
       if (m < conv.gemm_m()) {
-        uint32_t pixel, q;
-        const uint32_t n = conv.divide_pq.divide(m, pixel);
-        const uint32_t p = conv.divide_q.divide(pixel, q);
-        h_[i] = static_cast<int32_t>(p) * conv.stride_h - conv.pad_h;
-        w_[i] = static_cast<int32_t>(q) * conv.stride_w - conv.pad_w;
-        x_[i] = x + int64_t{n} * conv.h * conv.w * conv.c + (int64_t{h_[i]} * conv.w + w_[i]) * conv.c;
+        uint32_t i, j;
+        const uint32_t image = conv.position(m, i, j);
+        h_[pass] = static_cast<int32_t>(i) * conv.h.row_step + conv.h.base;
+        w_[pass] = static_cast<int32_t>(j) * conv.w.row_step + conv.w.base;
+        source_[pass] = source + (int64_t{image} * conv.h.source + h_[pass]) * conv.w.source * conv.channels +
+                        int64_t{w_[pass]} * conv.channels;
       } else {
-        h_[i] = w_[i] = kFarOutside;
-        x_[i] = x;
+        h_[pass] = w_[pass] = kFarOutside;
+        source_[pass] = source;
       }
     }
-    filter_ = first_k + row(0);
-    weight_ = weight + int64_t{filter_} * conv.gemm_k();
+    column_ = first_column + row(0);
+    weight_ = weight + int64_t{column_} * conv.weight_column;
   }
 
   // Fills the next 128 bytes of depth of both tiles and steps on. The caller commits the group.
   RK_DEVICE void load(uint32_t tile_a, uint32_t tile_b) {
     if constexpr (kVector) {
-      load_vector(tile_a, tile_b);
+      load_chunks(tile_a, tile_b);
     } else {
-      load_elements(tile_a, tile_b);
+      gather_chunks(tile_a, tile_b);
     }
     cursor_.advance(conv_, kDepthPerRow);
-    depth_ += kDepthPerRow;
   }
 
  private:
@@ -98,61 +99,72 @@ class FpropOperands {
     return static_cast<int32_t>(ptx::tid_x() / kChunksPerRow) + pass * kRowsAtOnce;
   }
 
-  // Is tap (r, s) of this pass's pixel inside the image?
   RK_DEVICE bool inside(int pass, int32_t dh, int32_t dw) const {
-    return static_cast<uint32_t>(h_[pass] + dh) < static_cast<uint32_t>(conv_.h) &&
-           static_cast<uint32_t>(w_[pass] + dw) < static_cast<uint32_t>(conv_.w);
+    return static_cast<uint32_t>(h_[pass] + dh) < static_cast<uint32_t>(conv_.h.source) &&
+           static_cast<uint32_t>(w_[pass] + dw) < static_cast<uint32_t>(conv_.w.source);
   }
 
-  RK_DEVICE void load_vector(uint32_t tile_a, uint32_t tile_b) {
-    const int32_t dh = cursor_.r * conv_.dilation_h;
-    const int32_t dw = cursor_.s * conv_.dilation_w;
-    const int32_t tap = (dh * conv_.w + dw) * conv_.c + cursor_.c;
+  RK_DEVICE void load_chunks(uint32_t tile_a, uint32_t tile_b) {
+    const int32_t dh = cursor_.h * conv_.h.tap_step;
+    const int32_t dw = cursor_.w * conv_.w.tap_step;
+    const int32_t offset = (dh * conv_.w.source + dw) * conv_.channels + cursor_.channel;
     const bool in_depth = cursor_.inside(conv_);
     RK_UNROLL
-    for (int i = 0; i < kPassesA; ++i) {
-      const bool valid = in_depth && inside(i, dh, dw);
-      ptx::cp_async<16>(tile_a + swizzled(row(i), chunk()), valid ? x_[i] + tap : x_[i], valid ? 16 : 0);
+    for (int pass = 0; pass < kPassesA; ++pass) {
+      const bool valid = in_depth && inside(pass, dh, dw);
+      const Element* from = valid ? source_[pass] + offset : source_[pass];
+      ptx::cp_async<16>(tile_a + swizzled(row(pass), chunk()), from, valid ? 16 : 0);
     }
+    const Element* weight = weight_ + cursor_.weight_offset(conv_);
     RK_UNROLL
-    for (int i = 0; i < kPassesB; ++i) {
-      const bool valid = in_depth && filter_ + i * kRowsAtOnce < conv_.k;
-      const Element* source = weight_ + int64_t{i} * kRowsAtOnce * conv_.gemm_k() + depth_;
-      ptx::cp_async<16>(tile_b + swizzled(row(i), chunk()), valid ? source : weight_, valid ? 16 : 0);
+    for (int pass = 0; pass < kPassesB; ++pass) {
+      const bool valid = in_depth && column_ + pass * kRowsAtOnce < conv_.columns;
+      const Element* from = valid ? weight + int64_t{pass} * kRowsAtOnce * conv_.weight_column : weight_;
+      ptx::cp_async<16>(tile_b + swizzled(row(pass), chunk()), from, valid ? 16 : 0);
     }
   }
 
-  RK_DEVICE void load_elements(uint32_t tile_a, uint32_t tile_b) {
+  // Element e of the chunk that starts at the cursor comes from pick(cursor of e), or is zero past the end of the depth.
+  template <class Pick>
+  RK_DEVICE Words4 gather(const Pick& pick) const {
+    Element elements[Format::kPerChunk];
+    DepthCursor cursor = cursor_;
     RK_UNROLL
-    for (int i = 0; i < kPassesA; ++i) {
-      Element elements[Format::kPerChunk];
-      DepthCursor cursor = cursor_;
-      RK_UNROLL
-      for (int e = 0; e < Format::kPerChunk; ++e) {
-        const int32_t dh = cursor.r * conv_.dilation_h;
-        const int32_t dw = cursor.s * conv_.dilation_w;
-        const bool valid = cursor.inside(conv_) && inside(i, dh, dw);
-        elements[e] = valid ? ptx::ld_global_nc(x_[i] + (dh * conv_.w + dw) * conv_.c + cursor.c) : Element{0};
-        cursor.advance(conv_, 1);
-      }
-      ptx::st_shared(tile_a + swizzled(row(i), chunk()), assemble<Format>(elements));
+    for (int e = 0; e < Format::kPerChunk; ++e) {
+      elements[e] = cursor.inside(conv_) ? pick(cursor) : Element{0};
+      cursor.advance(conv_, 1);
+    }
+    return assemble<Format>(elements);
+  }
+
+  RK_DEVICE void gather_chunks(uint32_t tile_a, uint32_t tile_b) {
+    RK_UNROLL
+    for (int pass = 0; pass < kPassesA; ++pass) {
+      const Words4 words = gather([&](const DepthCursor& cursor) {
+        const int32_t dh = cursor.h * conv_.h.tap_step;
+        const int32_t dw = cursor.w * conv_.w.tap_step;
+        if (!inside(pass, dh, dw)) return Element{0};
+        return ptx::ld_global_nc(source_[pass] + (dh * conv_.w.source + dw) * conv_.channels + cursor.channel);
+      });
+      ptx::st_shared(tile_a + swizzled(row(pass), chunk()), words);
     }
     RK_NO_UNROLL
-    for (int i = 0; i < kPassesB; ++i) {
-      const int32_t filter = filter_ + i * kRowsAtOnce;
-      const int32_t left = filter < conv_.k ? conv_.gemm_k() - depth_ : 0;
-      const Element* source = weight_ + int64_t{i} * kRowsAtOnce * conv_.gemm_k() + depth_;
-      ptx::st_shared(tile_b + swizzled(row(i), chunk()), tile::load_elements<Format>(source, left, 0));
+    for (int pass = 0; pass < kPassesB; ++pass) {
+      const bool exists = column_ + pass * kRowsAtOnce < conv_.columns;
+      const Element* weight = weight_ + int64_t{pass} * kRowsAtOnce * conv_.weight_column;
+      const Words4 words = gather([&](const DepthCursor& cursor) {
+        return exists ? ptx::ld_global_nc(weight + cursor.weight_offset(conv_)) : Element{0};
+      });
+      ptx::st_shared(tile_b + swizzled(row(pass), chunk()), words);
     }
   }
 
   const ConvGeometry& conv_;
   DepthCursor cursor_;
-  int32_t depth_;
-  const Element* x_[kPassesA];  // where tap (0, 0), channel 0 of the row's pixel would lie, inside the image or not
+  const Element* source_[kPassesA];  // where tap (0, 0), channel 0 of the row would lie, inside the image or not
   int32_t h_[kPassesA], w_[kPassesA];
-  const Element* weight_;  // row filter_, the thread's first
-  int32_t filter_;
+  const Element* weight_;  // the thread's first column
+  int32_t column_;
 };
 
 }  // namespace rk::tile

@@ -59,11 +59,11 @@ struct ConvFpropKernel {
     using machine::Role;
     const auto& [affine, residual, y, relu, vector] = p.epilogue;
     constexpr int64_t kSize = sizeof(Element);
-    const int64_t vector_bytes = int64_t{p.conv.k} * 4;
-    return {{{p.x, p.conv.x_elements() * kSize, Role::activation, "x"},
+    const int64_t vector_bytes = int64_t{p.conv.columns} * 4;
+    return {{{p.x, p.conv.source_elements() * kSize, Role::activation, "x"},
              {p.weight, p.conv.weight_elements() * kSize, Role::weight, "weight"},
-             {residual, p.conv.y_elements() * kSize, Role::activation, "residual"},
-             {y, p.conv.y_elements() * kSize, Role::output, "y"},
+             {residual, p.conv.output_elements() * kSize, Role::activation, "residual"},
+             {y, p.conv.output_elements() * kSize, Role::output, "y"},
              {affine.weight, vector_bytes, Role::vector, "scale"},
              {affine.bias, vector_bytes, Role::vector, "shift"},
              {affine.mean, vector_bytes, Role::vector, "mean"},
@@ -72,7 +72,7 @@ struct ConvFpropKernel {
 
   static RK_DEVICE void run(const Params& p) {
     // Filters vary fastest over the grid, so that the blocks that share a tile of activations run together.
-    const uint32_t tiles_n = (p.conv.k + Tile::kTileN - 1) / Tile::kTileN;
+    const uint32_t tiles_n = (p.conv.columns + Tile::kTileN - 1) / Tile::kTileN;
     const auto first_m = static_cast<int32_t>(ptx::ctaid_x() / tiles_n) * Tile::kTileM;
     const auto first_k = static_cast<int32_t>(ptx::ctaid_x() % tiles_n) * Tile::kTileN;
     const int32_t warp_row = static_cast<int32_t>(ptx::warp_id() % Tile::kWarpsM) * kWarpM;
@@ -82,8 +82,8 @@ struct ConvFpropKernel {
     const auto tile_a = [=](int32_t stage) { return smem + (stage % Tile::kStages) * kStageBytes; };
     const auto tile_b = [=](int32_t stage) { return tile_a(stage) + kBytesA; };
 
-    tile::FpropOperands<Format, Tile::kTileM, Tile::kTileN, kThreads, kVector> operands(p.conv, p.x, p.weight, first_m,
-                                                                                      first_k);
+    tile::ConvOperands<Format, Tile::kTileM, Tile::kTileN, kThreads, kVector> operands(p.conv, p.x, p.weight, first_m,
+                                                                                     first_k);
     typename Math::template Warp<kWarpM, kWarpN> accumulators(warp_row, warp_column);
 
     constexpr int32_t kDepthPerStage = tile::kRowBytes / sizeof(Element);
@@ -105,7 +105,7 @@ struct ConvFpropKernel {
     ptx::barrier_sync();  // the panel takes the stages' place
 
     tile::run_epilogue<Format, Tile::kTileM, Tile::kTileN, kThreads>(
-        p.epilogue, smem, first_m, p.conv.gemm_m(), first_k, p.conv.k,
+        p.epilogue, p.conv, smem, first_m, first_k,
         [&](uint32_t panel, uint32_t pitch) { accumulators.store(panel, pitch, warp_row, warp_column); });
   }
 };
@@ -115,7 +115,7 @@ void launch_conv_fprop(const tile::ConvGeometry& conv, const ConvFprop& problem,
   using Kernel = ConvFpropKernel<Math, Tile, kVector>;
   using Element = typename Kernel::Element;
   const uint32_t tiles_m = (conv.gemm_m() + Tile::kTileM - 1) / Tile::kTileM;
-  const uint32_t tiles_n = (conv.k + Tile::kTileN - 1) / Tile::kTileN;
+  const uint32_t tiles_n = (conv.columns + Tile::kTileN - 1) / Tile::kTileN;
   machine::launch<Kernel>({.grid = {.x = tiles_m * tiles_n},
                            .block = Kernel::kThreads,
                            .smem = Kernel::kSmem,

@@ -92,10 +92,10 @@ struct StemFpropKernel {
 
   static std::array<machine::Span, 7> spans(const Params& p) {
     using machine::Role;
-    const int64_t vector_bytes = int64_t{p.conv.k} * 4;
-    return {{{p.x, p.conv.x_elements() * 2, Role::activation, "x"},
+    const int64_t vector_bytes = int64_t{p.conv.columns} * 4;
+    return {{{p.x, p.conv.source_elements() * 2, Role::activation, "x"},
              {p.weight, p.conv.weight_elements() * 2, Role::weight, "weight"},
-             {p.y, int64_t{p.conv.n} * p.pooled_p * p.pooled_q * p.conv.k * 2, Role::output, "y"},
+             {p.y, int64_t{p.conv.n} * p.pooled_p * p.pooled_q * p.conv.columns * 2, Role::output, "y"},
              {p.affine.weight, vector_bytes, Role::vector, "scale"},
              {p.affine.bias, vector_bytes, Role::vector, "shift"},
              {p.affine.mean, vector_bytes, Role::vector, "mean"},
@@ -126,7 +126,7 @@ struct StemFpropKernel {
       const auto element = static_cast<int32_t>(i % kPairs) * 2;
       const int32_t r = element / (kGroupsPerRow * 8);
       const int32_t j = element % (kGroupsPerRow * 8);
-      const bool exists = first_k + filter < p.conv.k && r < kWindow;
+      const bool exists = first_k + filter < p.conv.columns && r < kWindow;
       const Element* row = p.weight + ((first_k + filter) * kWindow + r) * kRowDepth;
       const uint32_t lo = exists && j < kRowDepth ? ptx::ld_global_nc(row + j) : 0;
       const uint32_t hi = exists && j + 1 < kRowDepth ? ptx::ld_global_nc(row + j + 1) : 0;
@@ -138,7 +138,7 @@ struct StemFpropKernel {
   static RK_DEVICE void load_vectors(const Params& p, uint32_t smem, int32_t first_k) {
     if (ptx::tid_x() >= kFilters) return;
     tile::ChannelAffine<1> affine;
-    affine.load(p.affine, first_k + static_cast<int32_t>(ptx::tid_x()), p.conv.k);
+    affine.load(p.affine, first_k + static_cast<int32_t>(ptx::tid_x()), p.conv.columns);
     const uint32_t at = smem + kVectorsAt + ptx::tid_x() * 4;
     ptx::st_shared(at, affine.mean[0]);
     ptx::st_shared(at + kFilters * 4, affine.scale[0]);
@@ -147,20 +147,20 @@ struct StemFpropKernel {
 
   // The input under the tile, raw, zero outside the image. A warp takes a row, so that its loads are contiguous.
   static RK_DEVICE void load_patch(const Params& p, uint32_t smem, const TileOrigin& origin) {
-    const int32_t first_h = origin.conv_p() * kStride - p.conv.pad_h;
-    const int32_t first_w = origin.conv_q() * kStride - p.conv.pad_w;
-    const Element* image = p.x + int64_t{origin.n} * p.conv.h * p.conv.w * kChannels;
+    const int32_t first_h = origin.conv_p() * kStride + p.conv.h.base;
+    const int32_t first_w = origin.conv_q() * kStride + p.conv.w.base;
+    const Element* image = p.x + int64_t{origin.n} * p.conv.h.source * p.conv.w.source * kChannels;
     RK_NO_UNROLL
     for (uint32_t row = ptx::warp_id(); row < kPatchRows; row += kThreads / 32) {
       const int32_t h = first_h + static_cast<int32_t>(row);
-      const bool row_exists = h >= 0 && h < p.conv.h;
-      const Element* source = image + (int64_t{h} * p.conv.w + first_w) * kChannels;
+      const bool row_exists = h >= 0 && h < p.conv.h.source;
+      const Element* source = image + (int64_t{h} * p.conv.w.source + first_w) * kChannels;
       RK_UNROLL
       for (uint32_t column = 0; column < (kPatchElements + 31) / 32; ++column) {
         const auto element = static_cast<int32_t>(column * 32 + ptx::lane_id());
         const int32_t in_row = first_w * kChannels + element;
         const bool exists =
-            row_exists && element < kPatchElements && in_row >= 0 && in_row < p.conv.w * kChannels;
+            row_exists && element < kPatchElements && in_row >= 0 && in_row < p.conv.w.source * kChannels;
         const Element value = exists ? ptx::ld_global_nc(source + element) : Element{0};
         ptx::st_shared(smem + kPatchAt + (row * kPatchPitch + element) * 2, value);
       }
@@ -249,7 +249,7 @@ struct StemFpropKernel {
       const auto row = static_cast<int32_t>(i / kChunks / kPooledQ);
       const auto column = static_cast<int32_t>(i / kChunks % kPooledQ);
       const int32_t channel = first_k + static_cast<int32_t>(chunk) * Format::kPerChunk;
-      if (origin.p + row >= p.pooled_p || origin.q + column >= p.pooled_q || channel >= p.conv.k) continue;
+      if (origin.p + row >= p.pooled_p || origin.q + column >= p.pooled_q || channel >= p.conv.columns) continue;
       float best[Format::kPerChunk];
       RK_UNROLL
       for (float& value : best) value = tile::to_float<Format>(Format::kMinusInfinity);
@@ -259,8 +259,8 @@ struct StemFpropKernel {
         for (int32_t s = 0; s < 3; ++s) {
           const int32_t conv_p = 2 * row + r;
           const int32_t conv_q = 2 * column + s;
-          if (static_cast<uint32_t>(origin.conv_p() + conv_p) >= static_cast<uint32_t>(p.conv.p) ||
-              static_cast<uint32_t>(origin.conv_q() + conv_q) >= static_cast<uint32_t>(p.conv.q)) {
+          if (static_cast<uint32_t>(origin.conv_p() + conv_p) >= static_cast<uint32_t>(p.conv.h.rows) ||
+              static_cast<uint32_t>(origin.conv_q() + conv_q) >= static_cast<uint32_t>(p.conv.w.rows)) {
             continue;
           }
           float values[Format::kPerChunk];
@@ -272,12 +272,12 @@ struct StemFpropKernel {
         }
       }
       const int64_t pixel = (int64_t{origin.n} * p.pooled_p + origin.p + row) * p.pooled_q + origin.q + column;
-      Element* y = p.y + pixel * p.conv.k + channel;
+      Element* y = p.y + pixel * p.conv.columns + channel;
       const Words4 words = tile::pack<Format>(best);
       if (p.vector) {
         tile::store_chunk<Format, true>(y, Format::kPerChunk, words);
       } else {
-        tile::store_chunk<Format, false>(y, p.conv.k - channel, words);
+        tile::store_chunk<Format, false>(y, p.conv.columns - channel, words);
       }
     }
   }
@@ -302,14 +302,14 @@ template <class Math>
 void launch(const tile::ConvGeometry& conv, const Stem& problem) {
   using Kernel = StemFpropKernel<Math>;
   using Element = typename Kernel::Element;
-  const int32_t pooled_p = (conv.p + 1) / 2;
-  const int32_t pooled_q = (conv.q + 1) / 2;
+  const int32_t pooled_p = (conv.h.rows + 1) / 2;
+  const int32_t pooled_q = (conv.w.rows + 1) / 2;
   const int32_t tiles_p = (pooled_p + Kernel::kPooledP - 1) / Kernel::kPooledP;
   const int32_t tiles_q = (pooled_q + Kernel::kPooledQ - 1) / Kernel::kPooledQ;
   const int32_t tiles = conv.n * tiles_p * tiles_q;
   const int32_t blocks = std::min(tiles, machine::sm_count() * static_cast<int32_t>(Kernel::kMinBlocks));
   machine::launch<Kernel>({.grid = {.x = static_cast<uint32_t>(blocks),
-                                    .y = static_cast<uint32_t>((conv.k + Kernel::kFilters - 1) / Kernel::kFilters)},
+                                    .y = static_cast<uint32_t>((conv.columns + Kernel::kFilters - 1) / Kernel::kFilters)},
                            .block = Kernel::kThreads,
                            .smem = Kernel::kSmem,
                            .stream = problem.stream},
@@ -323,7 +323,7 @@ void launch(const tile::ConvGeometry& conv, const Stem& problem) {
                            .tiles = tiles,
                            .divide_tiles_q = tile::Divisor(tiles_q),
                            .divide_tiles_p = tile::Divisor(tiles_p),
-                           .vector = conv.k % Kernel::Format::kPerChunk == 0 &&
+                           .vector = conv.columns % Kernel::Format::kPerChunk == 0 &&
                                      reinterpret_cast<uintptr_t>(problem.y) % 16 == 0});
 }
 
