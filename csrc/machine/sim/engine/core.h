@@ -1,0 +1,176 @@
+// A core runs blocks, one at a time, on one OS thread: a fiber a lane, a rendezvous a warp instruction.
+//
+// Lanes run one after another until each has reached the same warp-wide instruction; the last to arrive carries it out
+// for all and goes on. A warp that waits for a block barrier hands over to the next warp. In the fast build lanes and
+// warps take turns in their natural order; in the checked build the schedule decides (engine/schedule.h).
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include "engine/fiber.h"
+#include "engine/schedule.h"
+#include "engine/site.h"
+#include "machine/launch_config.h"
+
+namespace rk::sim {
+
+using machine::Dim3;
+using machine::Span;
+
+struct Warp;
+struct Block;
+class Core;
+class Checks;
+
+// What a launch hands to the engine; lives in the launching thread until every block has ended.
+struct LaunchInfo {
+  const char* kernel;
+  machine::LaunchConfig config;
+  void (*run)(const void* params);
+  const void* params;
+  const Span* spans;
+  uint32_t span_count;
+};
+
+// A warp-wide instruction. `complete` runs once, when every lane of the group has arrived, and moves the values.
+struct Operation {
+  const char* name;
+  void (*complete)(Warp& warp, uint32_t group);
+};
+
+// What a lane has arrived at.
+struct Arrival {
+  const Operation* operation;
+  uint32_t mask;     // lanes that the instruction names
+  uint32_t operand;  // what else all lanes must agree on
+  Site site;
+};
+
+// A lane's operands on arrival and its results after completion. A lane touches its own slot only, so the last lane to
+// arrive may go on while its siblings have not yet read their results.
+struct alignas(64) Slot {
+  uint32_t word[16];
+};
+
+struct Lane {
+  Fiber fiber;
+  Warp* warp = nullptr;
+  uint32_t tid = 0;
+  uint32_t index = 0;  // in the warp
+  Arrival arrival = {};
+};
+
+struct Warp {
+  Slot slot[32];
+  Lane* lanes = nullptr;
+  Block* block = nullptr;
+  uint32_t index = 0;
+  uint32_t live = 0;     // lanes that have not exited
+  uint32_t waiting = 0;  // live lanes that have arrived somewhere
+  bool mixed = false;    // not all of them at the same instruction
+  bool blocked = false;  // every lane waits for a block barrier
+  Arrival arrival = {};  // of the first of the waiting lanes; of the barrier while blocked
+
+  uint32_t ready() const { return blocked ? 0 : live & ~waiting; }
+};
+
+// A block barrier: 0 is the block's own, 1 to 15 are named.
+struct Barrier {
+  uint32_t arrived = 0;   // threads
+  uint32_t expected = 0;  // threads; 0 while unused or when all live threads are meant
+  uint32_t warps = 0;     // warps that wait, as a mask
+};
+inline constexpr uint32_t kBarriers = 16;
+inline constexpr uint32_t kMaxWarps = 32;
+inline constexpr uint32_t kMaxThreads = 32 * kMaxWarps;
+
+struct Block {
+  Dim3 index;
+  Dim3 cluster;  // index of its cluster
+  uint64_t linear = 0;
+  uint32_t threads = 0;
+  uint32_t warp_count = 0;
+  uint32_t live_warps = 0;
+  uint64_t steps = 0;  // warp instructions completed so far
+  Barrier barriers[kBarriers];
+};
+
+// The shared window starts at an address that is not zero, as on hardware, so that a stray null is out of bounds.
+inline constexpr uint32_t kSharedBase = 1024;
+
+// What the ptx functions need at once. Constant-initialised and in the initial TLS block: one segment-relative load.
+struct Running {
+  Lane* lane;
+  uint8_t* shared;  // host address of shared address 0
+  Core* core;
+};
+inline thread_local constinit Running running __attribute__((tls_model("initial-exec"))) = {nullptr, nullptr, nullptr};
+
+class Core {
+ public:
+  explicit Core(uint32_t index);
+  ~Core();
+  Core(const Core&) = delete;
+  Core& operator=(const Core&) = delete;
+
+  // Runs block `linear` of the launch to its end. Throws what a lane threw, or a Report.
+  void run_block(const LaunchInfo& launch, uint64_t linear);
+
+  // The running lane has arrived at `arrival`; returns when the instruction is complete for it.
+  void arrive(const Arrival& arrival);
+
+  // bar.sync and bar.arrive for a whole warp; `wait` blocks the warp until the barrier completes.
+  void arrive_at_barrier(Warp& warp, uint32_t id, uint32_t threads, bool wait);
+
+  // Lets another lane or warp run first where the schedule wants it. Checked build only.
+  void schedule_point();
+
+  [[noreturn]] void exit_lane();
+  [[noreturn]] void fail(std::exception_ptr error);
+
+  const LaunchInfo& launch() const { return *launch_; }
+  Block& block() { return block_; }
+  Warp& warp(uint32_t index) { return warps_[index]; }
+  Fiber& main_fiber() { return main_; }
+  Checks& checks() { return *checks_; }
+  Random& random() { return random_; }
+
+ private:
+  void start(const LaunchInfo& launch, uint64_t linear);
+  void complete(Warp& warp, uint32_t group);
+  void release(Barrier& barrier);
+  void switch_to(Lane& lane);
+  Lane* next_lane(Warp& warp);
+  Warp* next_warp(Warp& current);
+  Lane* next(Warp& current);
+  Lane* scheduled(Warp& current);
+  void check_stuck(const Warp& warp) const;
+  [[noreturn]] void report_deadlock() const;
+
+  StackPool stacks_;
+  Fiber main_;
+  const LaunchInfo* launch_ = nullptr;
+  Block block_;
+  std::vector<Warp> warps_;
+  std::vector<Lane> lanes_;
+  std::vector<uint8_t> shared_;
+  std::exception_ptr error_;
+  Random random_;
+  Checks* checks_ = nullptr;  // null in the fast build
+  struct Priorities;
+  Priorities* priorities_ = nullptr;
+};
+
+inline Lane& lane() { return *running.lane; }
+inline Slot& slot() { return lane().warp->slot[lane().index]; }
+inline Slot& slot(Lane& lane) { return lane.warp->slot[lane.index]; }
+
+// Arrives at a warp-wide instruction of all lanes and returns when it is complete.
+inline void collective(const Operation& operation, uint32_t operand, Site site) {
+  running.core->arrive({&operation, 0xffffffffu, operand, site});
+}
+
+}  // namespace rk::sim

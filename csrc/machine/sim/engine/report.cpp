@@ -1,0 +1,115 @@
+#include "engine/report.h"
+
+#include <bit>
+#include <cstring>
+
+namespace rk::sim {
+namespace {
+
+std::string block_name(const Block& block) {
+  return "block (" + std::to_string(block.index.x) + ", " + std::to_string(block.index.y) + ", " +
+         std::to_string(block.index.z) + ")";
+}
+
+bool same(const Arrival& a, const Arrival& b) {
+  return a.operation == b.operation && a.mask == b.mask && a.operand == b.operand && a.site.line == b.site.line &&
+         (a.site.file == b.site.file || std::strcmp(a.site.file, b.site.file) == 0);
+}
+
+// "lanes 0-15 at A; lanes 16-31 at B; lane 3 has exited"
+std::string whereabouts(const Warp& warp) {
+  std::string text;
+  uint32_t left = warp.waiting;
+  while (left != 0) {
+    const Arrival& arrival = warp.lanes[std::countr_zero(left)].arrival;
+    uint32_t together = 0;
+    for (uint32_t lanes = left; lanes != 0; lanes &= lanes - 1) {
+      const uint32_t lane = static_cast<uint32_t>(std::countr_zero(lanes));
+      if (same(arrival, warp.lanes[lane].arrival)) together |= 1u << lane;
+    }
+    left &= ~together;
+    text += (text.empty() ? "" : "; ") + lanes_of(together) + " at " + describe(arrival);
+  }
+  const uint32_t lanes = warp.block->threads - 32 * warp.index;
+  const uint32_t exited = ~warp.live & (lanes >= 32 ? 0xffffffffu : (1u << lanes) - 1);
+  if (exited != 0) text += (text.empty() ? "" : "; ") + lanes_of(exited) + " exited";
+  return text;
+}
+
+}  // namespace
+
+std::string at(Site site) {
+  return std::string(site.file == nullptr ? "?" : site.file) + ":" + std::to_string(site.line);
+}
+
+std::string lanes_of(uint32_t mask) {
+  if (mask == 0xffffffffu) return "all lanes";
+  std::string text;
+  uint32_t count = 0;
+  for (uint32_t lane = 0; lane < 32; ++lane) {
+    if (!(mask >> lane & 1)) continue;
+    uint32_t last = lane;
+    while (last < 31 && (mask >> (last + 1) & 1)) ++last;
+    text += (text.empty() ? "" : ", ") + std::to_string(lane) + (last > lane ? "-" + std::to_string(last) : "");
+    count += last - lane + 1;
+    lane = last;
+  }
+  return (count == 1 ? "lane " : "lanes ") + text;
+}
+
+std::string describe(const Arrival& arrival) {
+  std::string text = arrival.operation->name;
+  if (arrival.mask != 0xffffffffu) text += " (" + lanes_of(arrival.mask) + ")";
+  return text + " at " + at(arrival.site);
+}
+
+void report(const std::string& message, Site site) {
+  const Core& core = *running.core;
+  const Lane& lane = *running.lane;
+  throw Report(std::string(core.launch().kernel) + ", " + block_name(*lane.warp->block) + ", thread " +
+               std::to_string(lane.tid) + " (warp " + std::to_string(lane.warp->index) + ", lane " +
+               std::to_string(lane.index) + "), " + at(site) + ": " + message);
+}
+
+void require_agreement(const Warp& warp, uint32_t group) {
+  const Arrival& first = warp.lanes[std::countr_zero(group)].arrival;
+  for (uint32_t lanes = group; lanes != 0; lanes &= lanes - 1) {
+    const Arrival& other = warp.lanes[std::countr_zero(lanes)].arrival;
+    const bool agree = kChecked ? same(first, other)
+                                : first.operation == other.operation && first.mask == other.mask &&
+                                      first.operand == other.operand;
+    if (!agree) report_divergence(warp);
+  }
+}
+
+void report_divergence(const Warp& warp) {
+  report("divergent collective: the lanes of a warp wait at different instructions: " + whereabouts(warp),
+         running.lane->arrival.site);
+}
+
+void report_deadlock(const LaunchInfo& launch, const Block& block, const Warp* warps) {
+  std::string text = std::string(launch.kernel) + ", " + block_name(block) + ": deadlock:";
+  Site site = {};
+  for (uint32_t i = 0; i < block.warp_count; ++i) {
+    const Warp& warp = warps[i];
+    text += (i == 0 ? " warp " : "; warp ") + std::to_string(i) + " ";
+    if (warp.live == 0) {
+      text += "has exited";
+    } else if (warp.blocked) {
+      text += "waits in " + describe(warp.arrival);
+      if (site.file == nullptr) site = warp.arrival.site;
+    } else {
+      text += "waits with " + whereabouts(warp);
+    }
+  }
+  for (uint32_t id = 0; id < kBarriers; ++id) {
+    const Barrier& barrier = block.barriers[id];
+    if (barrier.arrived == 0) continue;
+    const uint32_t expected = barrier.expected != 0 ? barrier.expected : 32 * block.live_warps;
+    text += "; barrier " + std::to_string(id) + " has " + std::to_string(barrier.arrived) + " of " +
+            std::to_string(expected) + " threads";
+  }
+  throw Report(text);
+}
+
+}  // namespace rk::sim
