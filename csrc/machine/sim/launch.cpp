@@ -38,8 +38,4 @@ void run_launch(const sim::LaunchInfo& launch) {
   sim::run_grid(launch);
 }
 
-int sm_count() { return 132; }
-int compute_capability() { return 80; }
-int max_shared_memory() { return 163 * 1024; }
-
 }  // namespace rk::machine

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "engine/core.h"
+#include "machine/device.h"
 #include "machine/launch_config.h"
 
 namespace rk::machine {
@@ -21,9 +22,5 @@ void launch(const LaunchConfig& config, const typename Kernel::Params& params) {
               .spans = spans.data(),
               .span_count = static_cast<uint32_t>(spans.size())});
 }
-
-int sm_count();            // 132, as an H200
-int compute_capability();  // 80: the instructions that the simulator knows
-int max_shared_memory();   // 163 KiB, as compute capability 8.0
 
 }  // namespace rk::machine
