@@ -2,6 +2,8 @@
 // run(); every thread of every block runs as a fiber, and launch() returns when the last has ended.
 #pragma once
 
+#include <stdexcept>
+
 #include "engine/core.h"
 #include "machine/device.h"
 #include "machine/launch_config.h"
