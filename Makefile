@@ -1,0 +1,69 @@
+# Everything starts here: `make demo` and `make test` do all set-up on a fresh clone that has Python >= 3.10 with its
+# headers, a C++ compiler and make.  Set-up goes to .venv/ and build/ and is not repeated while nothing changes.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help venv build demo test test-long lint format bench sass clean
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c .ci/constraints.txt
+# The first Python that is new enough; `make PYTHON=...` names another.
+PYTHON = $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { command -v $$p; break; }; done)
+PYTEST := $(BIN)/python -m pytest
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# What compiling needs; the CUDA compiler only where CUDA_HOME and PATH have none.
+.venv/.tools: .ci/constraints.txt setup.py
+	@test -x $(BIN)/python || test -n "$(PYTHON)" || { echo "no Python >= 3.10 on PATH: make PYTHON=..."; exit 1; }
+	@test -x $(BIN)/python || { echo "creating .venv with $(PYTHON)"; $(PYTHON) -m venv .venv; }
+	@echo "installing build requirements (PyTorch alone is about 2 GB)"
+	@$(PIP) -q setuptools wheel ninja pybind11 torch
+	@compiler=$$($(BIN)/python -c "import setup; print(*setup.missing_compiler())"); \
+	if [ -n "$$compiler" ]; then echo "no nvcc here: installing $$compiler"; $(PIP) -q $$compiler; fi
+	@touch $@
+
+build: .venv/.tools  ## compile what changed; RESNET_KERNELS_CUDA=0 builds the simulators only
+	@$(BIN)/python setup.py -q build_ext --inplace
+
+# The package itself, editable, with the tools for testing.
+.venv/.installed: pyproject.toml .ci/constraints.txt | build
+	@echo "installing resnet_kernels (editable) and what its tests need"
+	@$(PIP) -q --no-build-isolation -e '.[dev]'
+	@touch $@
+
+venv: .venv/.installed  ## the virtual environment .venv, with pinned dependencies
+
+demo: build .venv/.installed  ## run ResNet through our kernels on a photograph, compare, draw, write a report
+	$(BIN)/resnet-kernels demo
+
+test: build .venv/.installed  ## the whole suite except tests marked slow
+	$(PYTEST) -q -m "not slow" --durations 15
+
+test-long: build .venv/.installed  ## everything, with 20,000 random problems for each fuzz test
+	RESNET_KERNELS_FUZZ=20000 $(PYTEST) -q --durations 25 --timeout 0
+
+lint: build .venv/.installed  ## ruff, clang-format, mypy, layering, symbols, spills
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu')
+	$(BIN)/mypy
+	$(PYTEST) -q tests/lint
+
+format: .venv/.installed  ## ruff and clang-format, in place
+	$(BIN)/ruff check --fix --quiet . || true
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu')
+
+bench: build .venv/.installed  ## measure against PyTorch and the physical limit (needs a GPU)
+	$(BIN)/resnet-kernels bench
+
+sass: build .venv/.installed  ## each kernel's registers, spills, shared memory and tensor-core instructions
+	@$(BIN)/python tests/lint/machine_code.py
+
+clean:  ## remove what was built (not .venv)
+	rm -rf build dist *.egg-info resnet_kernels/*.so .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find resnet_kernels tests -name __pycache__ -type d -prune -exec rm -rf {} +
