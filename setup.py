@@ -126,7 +126,8 @@ class Plan:
         flags = (
             f"-x c++ {HOST_FLAGS} {SIM_FLAGS} {checked}-DRK_NAMESPACE=resnet_kernels{name} "
             f"-DRK_DISPATCH_KEY=CPU -DRK_MODULE={name} -Icsrc -Icsrc/machine/sim "
-            f"-isystem {self.torch / 'include'} -isystem {required_dir('pybind11') / 'include'} -isystem {python_include()}"
+            f"-isystem {self.torch / 'include'} -isystem {python_include()} "
+            f"-isystem {required_dir('pybind11') / 'include'}"
         )
         files = sources("binding.cpp", "dispatch/*.cpp", "kernels/**/*.cu", "machine/sim/**/*.cpp")
         self.link(output, [self.compile("cxx", name, path, flags) for path in files], "-lpthread")
@@ -150,7 +151,7 @@ class Plan:
         includes = "-Icsrc -Icsrc/machine/cuda"
         host = (
             f"-O2 {HOST_FLAGS} -DPy_LIMITED_API=0x030A0000 -DRK_NAMESPACE=resnet_kernels "
-            f"-DRK_DISPATCH_KEY=CUDA -DRK_MODULE=_C {includes} -isystem {self.torch / 'include'} "
+            f"-DRK_DISPATCH_KEY=CUDA -DRK_MODULE_C {includes} -isystem {self.torch / 'include'} "
             f"-isystem {python_include()}"
         )
         objects = [self.compile("cxx", "_C", path, host) for path in sources("binding.cpp", "dispatch/*.cpp")]
