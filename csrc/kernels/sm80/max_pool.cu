@@ -4,6 +4,7 @@
 // channels of one output pixel. Bytes: x read once from DRAM (its overlaps from L1 and L2), y written once.
 #include <array>
 #include <cstdint>
+#include <stdexcept>
 
 #include <launch.h>
 #include <ptx/ids.h>
