@@ -129,7 +129,7 @@ def steps(
     for stage, count in enumerate(net.blocks, 1):
         for index in range(count):
             stride = 2 if stage > 1 and index == 0 else 1
-            # noqa: B020 (each step feeds the next)
+
             step = yield from _block(state, f"layer{stage}.{index}", step.y, net, stride, eps)
     step = Step("avgpool", "global_avg_pool", x=step.y, y=global_avg_pool(step.y))
     yield step
