@@ -10,7 +10,6 @@
 namespace rk {
 namespace {
 
-using dispatch::aligned_chunks;
 using sm80::FpropConfig;
 
 // Convolution with one tap, no padding and unit stride: rows of pixels, whatever the image.
@@ -42,8 +41,8 @@ void conv_fprop(const ConvFprop& problem) {
   const ConvShape shape = is_pointwise(given) ? as_matrix_product(given) : given;
   const tile::ConvGeometry conv = dispatch::fprop_geometry(shape);
   const bool vector_operands =
-      aligned_chunks(problem.dtype, shape.c, {problem.x, problem.weight});
-  const bool vector_epilogue = aligned_chunks(problem.dtype, shape.k, {problem.residual, problem.y});
+      dispatch::aligned_chunks(problem.dtype, shape.c, {problem.x, problem.weight});
+  const bool vector_epilogue = dispatch::aligned_chunks(problem.dtype, shape.k, {problem.residual, problem.y});
   const bool ffma = problem.dtype == DType::f32 && !problem.tf32;
   const FpropConfig config = {.tile = dispatch::choose_fprop_tile(shape, vector_operands, ffma, machine::sm_count()),
                               .vector_operands = vector_operands,

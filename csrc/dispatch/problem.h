@@ -14,7 +14,7 @@ tile::ConvGeometry fprop_geometry(const ConvShape& shape);
 // Throws std::runtime_error unless 1 <= value < 2^31; `what` says what it counts.
 int32_t index32(int64_t value, const char* what);
 
-// Are all tensors (null: absent) made of 16-byte aligned rows of `channels` elements?
+// Are all tensors (null: absent) made of 16-byte aligned rows of whole chunks of channels?
 bool aligned_chunks(DType dtype, int64_t channels, std::initializer_list<const void*> tensors);
 
 }  // namespace rk::dispatch

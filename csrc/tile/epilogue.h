@@ -1,15 +1,16 @@
 // The end of every convolution: float32 accumulators become a tile of output.
 //
-//   y = round(relu?(affine(acc) + residual))
+//   y = round(mask . relu?(affine(acc) + residual)), and statistics of the rounded y
 //
 // The accumulators go through a float32 panel in shared memory, from the fragments' order into rows of channels; then a thread
-// takes one chunk of channels of several pixels, so that residual and output move in coalesced 16-byte accesses and the
-// thread's channels, hence its affine coefficients, stay the same.
+// takes one chunk of channels of several pixels, so that residual, mask and output move in coalesced accesses and the thread's
+// channels, hence its coefficients and its sums, stay the same.
 #pragma once
 
 #include <cstdint>
 
 #include <ptx/barrier.h>
+#include <ptx/global.h>
 #include <ptx/ids.h>
 #include <ptx/shared.h>
 
@@ -17,15 +18,18 @@
 #include "tile/affine.h"
 #include "tile/conv_geometry.h"
 #include "tile/format.h"
+#include "tile/statistics.h"
 
 namespace rk::tile {
 
 struct Epilogue {
   Affine affine;
   const void* residual;  // [pixels, columns] or null
+  const uint32_t* mask;  // [pixels, ceil(columns / 32)], bit = column; or null: everything passes
   void* y;               // [pixels, columns]
   bool relu;
-  bool vector;  // columns are a multiple of a chunk and residual and y are 16-byte aligned
+  bool vector;  // columns are a multiple of a chunk; residual, y and the statistics' input are 16-byte aligned
+  Statistics statistics;
 };
 
 // Words between rows of the panel: eight more than the tile's width, so that the four rows that fragments write at once lie
@@ -36,7 +40,7 @@ constexpr uint32_t kPanelPitch = kColumns + 8;
 template <int kRows, int kColumns>
 constexpr uint32_t kPanelBytes = kRows * kPanelPitch<kColumns> * 4;
 
-// Sixteen or thirty-two bytes of a panel row as floats.
+// kCount consecutive floats of a panel row.
 template <int kCount>
 RK_DEVICE void read_panel(uint32_t address, float (&values)[kCount]) {
   RK_UNROLL
@@ -47,61 +51,96 @@ RK_DEVICE void read_panel(uint32_t address, float (&values)[kCount]) {
   }
 }
 
-template <class Format, int kRows, int kColumns, int kThreads, bool kVector>
-RK_DEVICE void write_rows(const Epilogue& epilogue, const ConvGeometry& conv, uint32_t panel, int32_t first_row,
-                          int32_t first_column) {
+// The bits of a chunk's channels, the first in bit 0.
+template <class Format>
+RK_DEVICE uint32_t read_mask(const uint32_t* mask, int64_t pixel, int32_t columns, int32_t channel) {
+  const int32_t words = (columns + 31) / 32;
+  return ptx::ld_global_nc(mask + pixel * words + channel / 32) >> (channel % 32);
+}
+
+// kRows rows and kColumns columns from (first_row, first_column), those that exist, by kThreads threads.
+template <class Format, int kRows, int kColumns, int kThreads>
+struct EpilogueTile {
   using Element = typename Format::Element;
-  constexpr int kPerChunk = Format::kPerChunk;
-  constexpr int kChunks = kColumns / kPerChunk;
-  constexpr int kRowsAtOnce = kThreads / kChunks;
+  static constexpr int kPerChunk = Format::kPerChunk;
+  static constexpr int kChunks = kColumns / kPerChunk;
+  static constexpr int kRowsAtOnce = kThreads / kChunks;
   static_assert(kThreads % kChunks == 0 && kRows % kRowsAtOnce == 0, "a thread keeps its channels from pass to pass");
+  static_assert(kTileStatisticsBytes<kRowsAtOnce, kColumns> <= kPanelBytes<kRows, kColumns>,
+                "the statistics take the panel's place");
 
-  const auto chunk = static_cast<int32_t>(ptx::tid_x() % kChunks);
-  const auto row = static_cast<int32_t>(ptx::tid_x() / kChunks);
-  const int32_t channel = first_column + chunk * kPerChunk;
-  if (channel >= conv.columns) return;
-  const int32_t count = conv.columns - channel;
-  const auto* residual = static_cast<const Element*>(epilogue.residual);
-  auto* y = static_cast<Element*>(epilogue.y);
+  const Epilogue& epilogue;
+  const ConvGeometry& conv;
+  uint32_t panel;
+  int32_t first_row, first_column;
 
-  ChannelAffine<kPerChunk> affine;
-  affine.load(epilogue.affine, channel, conv.columns);
+  template <bool kVector>
+  RK_DEVICE void write(RunningStatistics<kPerChunk>& statistics) const {
+    const auto chunk = static_cast<int32_t>(ptx::tid_x() % kChunks);
+    const auto row = static_cast<int32_t>(ptx::tid_x() / kChunks);
+    const int32_t channel = first_column + chunk * kPerChunk;
+    const int32_t count = conv.columns - channel;
+    if (count <= 0) return;
+    const auto* residual = static_cast<const Element*>(epilogue.residual);
+    const auto* bn_input = static_cast<const Element*>(epilogue.statistics.bn_input);
+    auto* y = static_cast<Element*>(epilogue.y);
 
-  RK_NO_UNROLL
-  for (int32_t i = row; i < kRows; i += kRowsAtOnce) {
-    const int32_t m = first_row + i;
-    if (m >= conv.gemm_m()) break;
-    const int64_t offset = conv.output_pixel(m) * conv.columns + channel;
-    float values[kPerChunk];
-    read_panel(panel + (i * kPanelPitch<kColumns> + chunk * kPerChunk) * 4, values);
-    RK_UNROLL
-    for (int e = 0; e < kPerChunk; ++e) values[e] = affine.apply(values[e], e);
-    if (residual != nullptr) {
-      float skip[kPerChunk];
-      unpack<Format>(load_chunk<Format, kVector>(residual + offset, count), skip);
+    ChannelAffine<kPerChunk> affine;
+    affine.load(epilogue.affine, channel, conv.columns);
+
+    RK_NO_UNROLL
+    for (int32_t i = row; i < kRows; i += kRowsAtOnce) {
+      const int32_t m = first_row + i;
+      if (m >= conv.gemm_m()) break;
+      const int64_t pixel = conv.output_pixel(m);
+      const int64_t offset = pixel * conv.columns + channel;
+      float values[kPerChunk];
+      read_panel(panel + (i * kPanelPitch<kColumns> + chunk * kPerChunk) * 4, values);
       RK_UNROLL
-      for (int e = 0; e < kPerChunk; ++e) values[e] += skip[e];
+      for (int e = 0; e < kPerChunk; ++e) values[e] = affine.apply(values[e], e);
+      if (residual != nullptr) {
+        float skip[kPerChunk];
+        load_chunk<Format, kVector>(residual + offset, count, skip);
+        RK_UNROLL
+        for (int e = 0; e < kPerChunk; ++e) values[e] += skip[e];
+      }
+      if (epilogue.relu) {
+        RK_UNROLL
+        for (int e = 0; e < kPerChunk; ++e) values[e] = relu(values[e]);
+      }
+      if (epilogue.mask != nullptr) {
+        const uint32_t bits = read_mask<Format>(epilogue.mask, pixel, conv.columns, channel);
+        RK_UNROLL
+        for (int e = 0; e < kPerChunk; ++e) values[e] = (bits >> e) % 2 != 0 ? values[e] : 0.f;
+      }
+      store_chunk<Format, kVector>(y + offset, count, values);
+      if (epilogue.statistics.kind == Statistics::Kind::moments) {
+        statistics.add_moments(values);
+      } else if (epilogue.statistics.kind == Statistics::Kind::gradient) {
+        float inputs[kPerChunk];
+        load_chunk<Format, kVector>(bn_input + offset, count, inputs);
+        statistics.add_gradient(values, inputs, epilogue.statistics.mean, channel, conv.columns);
+      }
     }
-    if (epilogue.relu) {
-      RK_UNROLL
-      for (int e = 0; e < kPerChunk; ++e) values[e] = relu(values[e]);
-    }
-    store_chunk<Format, kVector>(y + offset, count, pack<Format>(values));
   }
-}
 
-// Every thread of the block calls this once the panel's memory is free. store_accumulators(panel, pitch) writes the block's
-// accumulators; the GEMM rows from first_row and columns from first_column that exist are then written out.
-template <class Format, int kRows, int kColumns, int kThreads, class StoreAccumulators>
-RK_DEVICE void run_epilogue(const Epilogue& epilogue, const ConvGeometry& conv, uint32_t panel, int32_t first_row,
-                            int32_t first_column, const StoreAccumulators& store_accumulators) {
-  store_accumulators(panel, kPanelPitch<kColumns>);
-  ptx::barrier_sync();
-  if (epilogue.vector) {
-    write_rows<Format, kRows, kColumns, kThreads, true>(epilogue, conv, panel, first_row, first_column);
-  } else {
-    write_rows<Format, kRows, kColumns, kThreads, false>(epilogue, conv, panel, first_row, first_column);
+  // Every thread of the block calls this once the panel's memory is free. store_accumulators(panel, pitch) writes the
+  // block's accumulators. row_tile is this block's place in the statistics' partials.
+  template <class StoreAccumulators>
+  RK_DEVICE void run(int32_t row_tile, const StoreAccumulators& store_accumulators) const {
+    store_accumulators(panel, kPanelPitch<kColumns>);
+    ptx::barrier_sync();
+    RunningStatistics<kPerChunk> statistics;
+    if (epilogue.vector) {
+      write<true>(statistics);
+    } else {
+      write<false>(statistics);
+    }
+    if (epilogue.statistics.kind == Statistics::Kind::none) return;
+    ptx::barrier_sync();  // the threads' statistics take the panel's place
+    reduce_tile_statistics<kRowsAtOnce, kColumns, kPerChunk>(epilogue.statistics, statistics, panel, row_tile,
+                                                            first_column, conv.columns);
   }
-}
+};
 
 }  // namespace rk::tile

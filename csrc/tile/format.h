@@ -17,7 +17,6 @@ struct Bf16 {
   static constexpr DType kDType = DType::bf16;
   static constexpr char kName[] = "bf16";
   static constexpr int kPerChunk = 8;
-  static constexpr Element kMinusInfinity = 0xff80;
 
   static RK_DEVICE void unpack_pair(uint32_t word, float& lo, float& hi) { ptx::unpack_bf16x2(word, lo, hi); }
   static RK_DEVICE uint32_t pack_pair(float lo, float hi) { return ptx::cvt_bf16x2(lo, hi); }
@@ -28,7 +27,6 @@ struct F16 {
   static constexpr DType kDType = DType::f16;
   static constexpr char kName[] = "f16";
   static constexpr int kPerChunk = 8;
-  static constexpr Element kMinusInfinity = 0xfc00;
 
   static RK_DEVICE void unpack_pair(uint32_t word, float& lo, float& hi) { ptx::unpack_f16x2(word, lo, hi); }
   static RK_DEVICE uint32_t pack_pair(float lo, float hi) { return ptx::cvt_f16x2(lo, hi); }
@@ -39,7 +37,6 @@ struct F32 {
   static constexpr DType kDType = DType::f32;
   static constexpr char kName[] = "f32";
   static constexpr int kPerChunk = 4;
-  static constexpr Element kMinusInfinity = 0xff800000u;
 };
 
 // A chunk's elements as floats.
@@ -103,54 +100,33 @@ RK_DEVICE Words4 assemble(const typename Format::Element (&elements)[Format::kPe
   return chunk;
 }
 
-// The first `count` elements of a chunk in global memory, one by one; the rest are `fill`. For rows that no 16-byte access
-// fits, because the channel count or the address is not a multiple of a chunk.
-template <class Format>
-RK_DEVICE Words4 load_elements(const typename Format::Element* first, int count, typename Format::Element fill) {
-  Words4 chunk;
-  RK_UNROLL
-  for (int i = 0; i < 4; ++i) {
-    if constexpr (Format::kPerChunk == 8) {
-      const uint32_t lo = 2 * i < count ? ptx::ld_global_nc(first + 2 * i) : fill;
-      const uint32_t hi = 2 * i + 1 < count ? ptx::ld_global_nc(first + 2 * i + 1) : fill;
-      chunk.word[i] = lo | (hi << 16);
-    } else {
-      chunk.word[i] = i < count ? ptx::ld_global_nc(first + i) : fill;
-    }
-  }
-  return chunk;
-}
-
-template <class Format>
-RK_DEVICE void store_elements(typename Format::Element* first, int count, const Words4& chunk) {
-  RK_UNROLL
-  for (int i = 0; i < 4; ++i) {
-    if constexpr (Format::kPerChunk == 8) {
-      if (2 * i < count) ptx::st_global(first + 2 * i, static_cast<uint16_t>(chunk.word[i]));
-      if (2 * i + 1 < count) ptx::st_global(first + 2 * i + 1, static_cast<uint16_t>(chunk.word[i] >> 16));
-    } else {
-      if (i < count) ptx::st_global(first + i, chunk.word[i]);
+// One chunk of channels of one pixel is what a thread of every elementwise pass and epilogue works on. kVector: rows are made
+// of whole, 16-byte aligned chunks; otherwise the `count` channels that exist are moved one by one, and the others are zero.
+template <class Format, bool kVector>
+RK_DEVICE void load_chunk(const typename Format::Element* first, int count, float (&values)[Format::kPerChunk]) {
+  if constexpr (kVector) {
+    unpack<Format>(ptx::ld_global_nc(reinterpret_cast<const Words4*>(first)), values);
+  } else {
+    RK_UNROLL
+    for (int i = 0; i < Format::kPerChunk; ++i) {
+      values[i] = i < count ? to_float<Format>(ptx::ld_global_nc(first + i)) : 0.f;
     }
   }
 }
 
-// A chunk of channels of one pixel: 16 bytes at once where kVector, else the `count` elements that exist.
+// Rounds `values` to the format and stores them; `values` become what was stored.
 template <class Format, bool kVector>
-RK_DEVICE Words4 load_chunk(const typename Format::Element* first, int count, typename Format::Element fill = 0) {
+RK_DEVICE void store_chunk(typename Format::Element* first, int count, float (&values)[Format::kPerChunk]) {
+  const Words4 words = pack<Format>(values);
   if constexpr (kVector) {
-    return ptx::ld_global_nc(reinterpret_cast<const Words4*>(first));
+    ptx::st_global(reinterpret_cast<Words4*>(first), words);
   } else {
-    return load_elements<Format>(first, count, fill);
+    RK_UNROLL
+    for (int i = 0; i < Format::kPerChunk; ++i) {
+      if (i < count) ptx::st_global(first + i, from_float<Format>(values[i]));
+    }
   }
-}
-
-template <class Format, bool kVector>
-RK_DEVICE void store_chunk(typename Format::Element* first, int count, const Words4& chunk) {
-  if constexpr (kVector) {
-    ptx::st_global(reinterpret_cast<Words4*>(first), chunk);
-  } else {
-    store_elements<Format>(first, count, chunk);
-  }
+  unpack<Format>(words, values);
 }
 
 }  // namespace rk::tile

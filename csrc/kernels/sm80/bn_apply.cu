@@ -1,7 +1,7 @@
 // y = round(relu?((x - mean) scale + bias + residual)), elementwise over [pixels, channels].
 //
-// Bytes: x and residual read once, y written once; the per-channel vectors come from L1. One thread takes one 16-byte chunk of
-// channels and walks the pixels, so its coefficients stay in registers.
+// Bytes: x and residual read once, y written once; the per-channel vectors come from L1. A thread takes one chunk of channels
+// and walks the pixels, so its coefficients stay in registers.
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -53,15 +53,14 @@ struct BnApplyKernel {
              {p.affine.var, vector_bytes, Role::vector, "var"}}};
   }
 
-  // Threads form a rectangle: chunks fastest, then pixels. Those that do not fill a whole row of chunks stay idle.
+  // Threads form a rectangle: chunks of channels fastest, then pixels. Those that do not fill a whole row stay idle.
   static RK_DEVICE void run(const Params& p) {
     const int64_t threads = int64_t{ptx::nctaid_x()} * kThreads;
     const int64_t thread = int64_t{ptx::ctaid_x()} * kThreads + ptx::tid_x();
     const int64_t pixels_at_once = threads / p.chunks;
-    const auto chunk = static_cast<int32_t>(thread % p.chunks);
+    const auto channel = static_cast<int32_t>(thread % p.chunks) * Format::kPerChunk;
     const int64_t first_pixel = thread / p.chunks;
     if (first_pixel >= pixels_at_once) return;
-    const int32_t channel = chunk * Format::kPerChunk;
     const int32_t count = p.channels - channel;
 
     tile::ChannelAffine<Format::kPerChunk> affine;
@@ -70,12 +69,12 @@ struct BnApplyKernel {
     for (int64_t pixel = first_pixel; pixel < p.pixels; pixel += pixels_at_once) {
       const int64_t offset = pixel * p.channels + channel;
       float values[Format::kPerChunk];
-      tile::unpack<Format>(tile::load_chunk<Format, kVector>(p.x + offset, count), values);
+      tile::load_chunk<Format, kVector>(p.x + offset, count, values);
       RK_UNROLL
       for (int e = 0; e < Format::kPerChunk; ++e) values[e] = affine.apply(values[e], e);
       if (p.residual != nullptr) {
         float skip[Format::kPerChunk];
-        tile::unpack<Format>(tile::load_chunk<Format, kVector>(p.residual + offset, count), skip);
+        tile::load_chunk<Format, kVector>(p.residual + offset, count, skip);
         RK_UNROLL
         for (int e = 0; e < Format::kPerChunk; ++e) values[e] += skip[e];
       }
@@ -83,7 +82,7 @@ struct BnApplyKernel {
         RK_UNROLL
         for (int e = 0; e < Format::kPerChunk; ++e) values[e] = tile::relu(values[e]);
       }
-      tile::store_chunk<Format, kVector>(p.y + offset, count, tile::pack<Format>(values));
+      tile::store_chunk<Format, kVector>(p.y + offset, count, values);
     }
   }
 };

@@ -57,13 +57,14 @@ struct ConvFpropKernel {
 
   static std::array<machine::Span, 8> spans(const Params& p) {
     using machine::Role;
-    const auto& [affine, residual, y, relu, vector] = p.epilogue;
+    const tile::Epilogue& epilogue = p.epilogue;
+    const Affine& affine = epilogue.affine;
     constexpr int64_t kSize = sizeof(Element);
     const int64_t vector_bytes = int64_t{p.conv.columns} * 4;
     return {{{p.x, p.conv.source_elements() * kSize, Role::activation, "x"},
              {p.weight, p.conv.weight_elements() * kSize, Role::weight, "weight"},
-             {residual, p.conv.output_elements() * kSize, Role::activation, "residual"},
-             {y, p.conv.output_elements() * kSize, Role::output, "y"},
+             {epilogue.residual, p.conv.output_elements() * kSize, Role::activation, "residual"},
+             {epilogue.y, p.conv.output_elements() * kSize, Role::output, "y"},
              {affine.weight, vector_bytes, Role::vector, "scale"},
              {affine.bias, vector_bytes, Role::vector, "shift"},
              {affine.mean, vector_bytes, Role::vector, "mean"},
@@ -104,9 +105,11 @@ struct ConvFpropKernel {
     }
     ptx::barrier_sync();  // the panel takes the stages' place
 
-    tile::run_epilogue<Format, Tile::kTileM, Tile::kTileN, kThreads>(
-        p.epilogue, p.conv, smem, first_m, first_k,
-        [&](uint32_t panel, uint32_t pitch) { accumulators.store(panel, pitch, warp_row, warp_column); });
+    const tile::EpilogueTile<Format, Tile::kTileM, Tile::kTileN, kThreads> output = {
+        .epilogue = p.epilogue, .conv = p.conv, .panel = smem, .first_row = first_m, .first_column = first_k};
+    output.run(first_m / Tile::kTileM, [&](uint32_t panel, uint32_t pitch) {
+      accumulators.store(panel, pitch, warp_row, warp_column);
+    });
   }
 };
 
@@ -125,9 +128,11 @@ void launch_conv_fprop(const tile::ConvGeometry& conv, const ConvFprop& problem,
                            .weight = static_cast<const Element*>(problem.weight),
                            .epilogue = {.affine = problem.affine,
                                         .residual = problem.residual,
+                                        .mask = nullptr,
                                         .y = problem.y,
                                         .relu = problem.relu,
-                                        .vector = vector_epilogue}});
+                                        .vector = vector_epilogue,
+                                        .statistics = {}}});
 }
 
 // Where the choice among instantiations ends.

@@ -1,6 +1,6 @@
 // y[n, c] = round(sum over pixels of x[n, pixel, c] / pixels)
 //
-// A block owns 32 chunks of channels of one image: lane = chunk, so that a warp reads 512 contiguous bytes; its eight warps take
+// A block owns 32 chunks of channels of one image, one a lane, so that a warp reads 512 contiguous bytes; its eight warps take
 // every eighth pixel, and their float32 sums are added in the order of the warps. Bytes: x read once, y written once.
 #include <array>
 #include <bit>
@@ -62,8 +62,7 @@ struct GlobalAvgPoolKernel {
     if (count > 0) {
       for (int64_t pixel = warp; pixel < p.pixels; pixel += kWarps) {
         float values[Format::kPerChunk];
-        tile::unpack<Format>(tile::load_chunk<Format, kVector>(p.x + (n * p.pixels + pixel) * p.c + channel, count),
-                             values);
+        tile::load_chunk<Format, kVector>(p.x + (n * p.pixels + pixel) * p.c + channel, count, values);
         RK_UNROLL
         for (int e = 0; e < Format::kPerChunk; ++e) sums[e] += values[e];
       }
@@ -78,7 +77,7 @@ struct GlobalAvgPoolKernel {
       for (uint32_t other = 1; other < kWarps; ++other) sums[e] += ptx::ld_shared<float>(slot(other, e, lane));
       sums[e] /= static_cast<float>(p.pixels);
     }
-    tile::store_chunk<Format, kVector>(p.y + n * p.c + channel, count, tile::pack<Format>(sums));
+    tile::store_chunk<Format, kVector>(p.y + n * p.c + channel, count, sums);
   }
 };
 

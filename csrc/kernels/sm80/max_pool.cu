@@ -1,9 +1,10 @@
 // y[n, p, q, c] = max over the window (r, s) of x[n, p stride - pad + r, q stride - pad + s, c]
 //
-// Pixels outside the image count as -inf; NaN wins, as in torch.nn.functional.max_pool2d. One thread computes one chunk of
-// channels of one output pixel. Bytes: x read once from DRAM (its overlaps from L1 and L2), y written once.
+// Pixels outside the image count as -inf; NaN wins, as in torch.nn.functional.max_pool2d. A thread computes one
+// chunk of channels of one output pixel. Bytes: x read once from DRAM (its overlaps from L1 and L2), y written once.
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <stdexcept>
 
 #include <launch.h>
@@ -58,7 +59,7 @@ struct MaxPoolKernel {
 
     float best[Format::kPerChunk];
     RK_UNROLL
-    for (float& value : best) value = tile::to_float<Format>(Format::kMinusInfinity);
+    for (float& value : best) value = -std::numeric_limits<float>::infinity();
     const int32_t first_h = static_cast<int32_t>(p_out) * p.stride_h - p.pad_h;
     const int32_t first_w = static_cast<int32_t>(q_out) * p.stride_w - p.pad_w;
     const int32_t end_h = first_h + p.r < p.h ? first_h + p.r : p.h;
@@ -67,12 +68,12 @@ struct MaxPoolKernel {
       for (int32_t w = first_w > 0 ? first_w : 0; w < end_w; ++w) {
         const int64_t offset = ((int64_t{n} * p.h + h) * p.w + w) * p.c + channel;
         float values[Format::kPerChunk];
-        tile::unpack<Format>(tile::load_chunk<Format, kVector>(p.x + offset, count), values);
+        tile::load_chunk<Format, kVector>(p.x + offset, count, values);
         RK_UNROLL
         for (int e = 0; e < Format::kPerChunk; ++e) best[e] = ptx::max_nan(best[e], values[e]);
       }
     }
-    tile::store_chunk<Format, kVector>(p.y + int64_t{pixel} * p.c + channel, count, tile::pack<Format>(best));
+    tile::store_chunk<Format, kVector>(p.y + int64_t{pixel} * p.c + channel, count, best);
   }
 };
 

@@ -16,6 +16,7 @@
 #include <array>
 #include <bit>
 #include <cstdint>
+#include <limits>
 #include <stdexcept>
 
 #include <launch.h>
@@ -252,7 +253,7 @@ struct StemFpropKernel {
       if (origin.p + row >= p.pooled_p || origin.q + column >= p.pooled_q || channel >= p.conv.columns) continue;
       float best[Format::kPerChunk];
       RK_UNROLL
-      for (float& value : best) value = tile::to_float<Format>(Format::kMinusInfinity);
+      for (float& value : best) value = -std::numeric_limits<float>::infinity();
       RK_NO_UNROLL
       for (int32_t r = 0; r < 3; ++r) {
         RK_UNROLL
@@ -273,11 +274,10 @@ struct StemFpropKernel {
       }
       const int64_t pixel = (int64_t{origin.n} * p.pooled_p + origin.p + row) * p.pooled_q + origin.q + column;
       Element* y = p.y + pixel * p.conv.columns + channel;
-      const Words4 words = tile::pack<Format>(best);
       if (p.vector) {
-        tile::store_chunk<Format, true>(y, Format::kPerChunk, words);
+        tile::store_chunk<Format, true>(y, Format::kPerChunk, best);
       } else {
-        tile::store_chunk<Format, false>(y, p.conv.columns - channel, words);
+        tile::store_chunk<Format, false>(y, p.conv.columns - channel, best);
       }
     }
   }
