@@ -19,7 +19,7 @@ from .layers import (
     relu,
     softmax,
 )
-from .network import Architecture, Step, architecture_of, resnet, steps
+from .network import Architecture, Step, architecture_of, resnet, steps, unit, unit_steps, units
 from .rounding import UNIT_ROUNDOFF, round_bf16, round_f16, round_f32, round_tf32
 
 __all__ = [
@@ -49,4 +49,7 @@ __all__ = [
     "round_tf32",
     "softmax",
     "steps",
+    "unit",
+    "unit_steps",
+    "units",
 ]

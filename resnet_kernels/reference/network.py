@@ -13,7 +13,7 @@ there is a projection. What the weights do not say is the place of a bottleneck'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from .arrays import Array, array_module
@@ -116,31 +116,68 @@ def steps(
     """Every layer of the forward pass in execution order, lazily; after each residual block a step of kind
     "block".
     """
+    for name in units(state):
+        last = None
+        for step in unit_steps(state, name, x, stride_in=stride_in, eps=eps):
+            yield step
+            last = step
+        x = last.y
+
+
+def units(state: Mapping[str, Array]) -> list[str]:
+    """The network cut where one tensor passes on: "stem", "layer1.0", ..., "head"."""
+    blocks = architecture_of(state).blocks
+    return ["stem", *(f"layer{s}.{i}" for s, count in enumerate(blocks, 1) for i in range(count)), "head"]
+
+
+def unit(
+    state: Mapping[str, Array], name: str, x: Array, *, stride_in: str = "3x3", eps: float = 1e-5
+) -> Array:
+    """The output of one unit for input x: what a block under test, fed the same x, is compared with."""
+    last = None
+    for last in unit_steps(state, name, x, stride_in=stride_in, eps=eps):
+        pass
+    return last.y
+
+
+def unit_steps(
+    state: Mapping[str, Array], name: str, x: Array, *, stride_in: str = "3x3", eps: float = 1e-5
+) -> Iterator[Step]:
+    """The layers of the unit `name` (see `units`); ValueError if the network has no such unit."""
     net = architecture_of(state, stride_in)
     xp = array_module(x)
     x = xp.asarray(x, dtype=xp.float64)
+    if name not in units(state):
+        raise ValueError(f"the network has no unit {name!r}; it has {', '.join(units(state))}")
+    if name == "stem":
+        yield from _stem(state, x, net, eps)
+    elif name == "head":
+        yield from _head(state, x)
+    else:
+        stage, index = name.removeprefix("layer").split(".")
+        yield from _block(state, name, x, net, 2 if stage != "1" and index == "0" else 1, eps)
 
-    stem_stride, stem_padding = (1, 1) if net.small_stem else (2, 3)
-    step = _conv_bn_act(state, "conv1", "bn1", x, stride=stem_stride, padding=stem_padding, eps=eps)
+
+def _stem(state, x: Array, net: Architecture, eps: float) -> Iterator[Step]:
+    """7x7 stride 2 and max-pooling; on small images 3x3 stride 1 alone."""
+    stride, padding = (1, 1) if net.small_stem else (2, 3)
+    step = _conv_bn_act(state, "conv1", "bn1", x, stride=stride, padding=padding, eps=eps)
     yield step
     if not net.small_stem:
-        step = Step("maxpool", "max_pool", x=step.y, y=max_pool(step.y, 3, 2, 1), stride=2, padding=1)
-        yield step
-    for stage, count in enumerate(net.blocks, 1):
-        for index in range(count):
-            stride = 2 if stage > 1 and index == 0 else 1
+        yield Step("maxpool", "max_pool", x=step.y, y=max_pool(step.y, 3, 2, 1), stride=2, padding=1)
 
-            step = yield from _block(state, f"layer{stage}.{index}", step.y, net, stride, eps)
-    step = Step("avgpool", "global_avg_pool", x=step.y, y=global_avg_pool(step.y))
-    yield step
+
+def _head(state, x: Array) -> Iterator[Step]:
+    """Global average pooling and the classifier."""
+    xp = array_module(x)
+    pooled = global_avg_pool(x)
+    yield Step("avgpool", "global_avg_pool", x=x, y=pooled)
     weight, bias = _get(state, "fc.weight", xp), _get(state, "fc.bias", xp)
-    yield Step("fc", "linear", x=step.y, y=linear(step.y, weight, bias), weight=weight, bias=bias)
+    yield Step("fc", "linear", x=pooled, y=linear(pooled, weight, bias), weight=weight, bias=bias)
 
 
-def _block(
-    state, name: str, x: Array, net: Architecture, stride: int, eps: float
-) -> Generator[Step, None, Step]:
-    """The layers of one block, projection first, and then the block itself, which is also returned."""
+def _block(state, name: str, x: Array, net: Architecture, stride: int, eps: float) -> Iterator[Step]:
+    """The layers of one block, projection first, and then the block itself."""
     convs = ("conv1", "conv2", "conv3") if net.block == "bottleneck" else ("conv1", "conv2")
     strided = "conv2" if net.block == "bottleneck" and net.stride_in == "3x3" else "conv1"
 
@@ -175,9 +212,7 @@ def _block(
         )
         yield step
         y = step.y
-    step = Step(name, "block", x=x, y=y, stride=stride)
-    yield step
-    return step
+    yield Step(name, "block", x=x, y=y, stride=stride)
 
 
 def _identity(x: Array, width: int, stride: int) -> Array:

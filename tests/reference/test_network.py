@@ -76,6 +76,18 @@ def test_hook_sees_every_step():
     assert seen.count("conv_bn_act") == 20 and seen.count("block") == 8 and seen[-1] == "linear"
 
 
+def test_units_compose_to_the_network():
+    _, state = network(18)
+    x = y = np.random.default_rng(0).standard_normal((1, 3, 32, 32))
+    names = ref.units(state)
+    assert names[0] == "stem" and names[-1] == "head" and len(names) == 10
+    for name in names:
+        y = ref.unit(state, name, y)
+    assert np.array_equal(y, ref.resnet(state, x))
+    with pytest.raises(ValueError, match=r"layer9\.0"):
+        ref.unit(state, "layer9.0", x)
+
+
 def test_what_is_not_a_resnet_is_refused():
     _, state = network(18)
     with pytest.raises(ValueError, match="ResNet-18"):
