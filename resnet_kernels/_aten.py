@@ -16,11 +16,12 @@ argument.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+_Ints = list[int] | tuple[int, ...]
 
 
 def without_autocast(x: Tensor) -> contextlib.AbstractContextManager[object]:
@@ -117,9 +118,9 @@ def conv_fprop(
     var: Tensor | None,
     eps: float,
     residual: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
+    stride: _Ints,
+    padding: _Ints,
+    dilation: _Ints,
     relu: bool,
     tf32: bool,
     differentiable: bool = False,
@@ -155,9 +156,9 @@ def conv_bn_relu_maxpool(
     mean: Tensor | None,
     var: Tensor | None,
     eps: float,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
+    stride: _Ints,
+    padding: _Ints,
+    dilation: _Ints,
     tf32: bool,
     differentiable: bool = False,
 ) -> Tensor:
@@ -170,9 +171,9 @@ def conv_bn_relu_maxpool(
 
 def max_pool(
     x: Tensor,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
+    kernel: _Ints,
+    stride: _Ints,
+    padding: _Ints,
     differentiable: bool = False,
 ) -> Tensor:
     """Maximum over windows, implicit padding -inf; a NaN in a window is its maximum."""

@@ -12,6 +12,7 @@ s, r = 1 / sqrt(var + eps).  g is the gradient behind the ReLU, in float32 (floa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ def _vector_gradients(
     r = (var + eps).rsqrt()
     s = r if scale is None else r * scale
     # Centred before the sum: the sum of g c less mean times the sum of g would cancel.
-    sum_gc = (g * (c - _aten.per_channel(mean))).sum(axes) if needs[0] or needs[3] else None
+    sum_gc = (g * (c - _aten.per_channel(mean))).sum(axes) if needs[0] or needs[3] else sum_g
     return [
         sum_gc * r if needs[0] else None,
         sum_g if needs[1] else None,
@@ -50,7 +51,7 @@ def _vector_gradients(
 
 
 def _affine_backward(
-    g: Tensor, vectors: _Vectors, eps: float, needs: tuple[bool, ...], affine_input: Any
+    g: Tensor, vectors: _Vectors, eps: float, needs: tuple[bool, ...], affine_input: Callable[[], Tensor]
 ) -> tuple[Tensor, list[Tensor | None]]:
     """(gradient of the affine's input, gradients of its vectors); ``affine_input()`` gives c, wide."""
     s, _ = _aten.fold(*vectors, eps)
@@ -116,22 +117,13 @@ def _conv_bn_relu_maxpool_setup(ctx: Any, inputs: tuple[Any, ...], output: Tenso
 
 
 def _conv_bn_relu_maxpool_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    x, weight, *vectors, _ = ctx.saved_tensors
+    x, weight, scale, shift, mean, var, _ = ctx.saved_tensors
+    vectors, geometry = (scale, shift, mean, var), (ctx.stride, ctx.padding, ctx.dilation)
     with _aten.without_autocast(x):
-        geometry = (ctx.stride, ctx.padding, ctx.dilation)
-        z = _aten.conv_fprop(
-            x,
-            weight,
-            *vectors,
-            ctx.eps,
-            None,
-            *geometry,
-            True,
-            ctx.tf32,
-            differentiable=torch.is_grad_enabled(),
-        )
+        twice = torch.is_grad_enabled()
+        z = _aten.conv_fprop(x, weight, *vectors, ctx.eps, None, *geometry, True, ctx.tf32, twice)
         g = _behind_relu(_pool_backward(grad, z, (3, 3), (2, 2), (1, 1)), z)
-        dx, dw, dv = _convolution_backward(g, x, weight, tuple(vectors), ctx, ctx.needs_input_grad[:6])
+        dx, dw, dv = _convolution_backward(g, x, weight, vectors, ctx, ctx.needs_input_grad[:6])
     return dx, dw, *dv, None, None, None, None, None
 
 

@@ -123,7 +123,7 @@ def integer(op: str, name: str, value: Any, least: int, wants: str) -> int:
     """``value`` as an int of at least ``least``; bool and float are not integers here."""
     if type(value) is not int:
         if isinstance(value, torch.SymInt):
-            return value
+            return value  # type: ignore[return-value]
         if isinstance(value, (bool, float, str, Tensor)) or not hasattr(value, "__index__"):
             raise TypeError(f"{op}: {name} must be {wants}, got {describe(value)}")
         value = operator.index(value)
@@ -191,6 +191,6 @@ def indexable(
     for text, extent in extents.items():
         if extent > MAX_INT:
             raise ValueError(
-                f"{op}: {text.format(extent)}, the kernels index up to 2^31 - 1: split the batch or image, or "
-                "choose rk.backend('aten')"
+                f"{op}: {text.format(extent)}, the kernels index up to 2^31 - 1: split the batch or image, "
+                "or choose rk.backend('aten')"
             )

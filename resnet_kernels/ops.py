@@ -330,7 +330,7 @@ def _autocast(value: Tensor) -> Tensor:
 
 @backend.traced_constant
 def _conv_tf32() -> bool:
-    return torch.backends.cudnn.conv.fp32_precision == "tf32"
+    return torch.backends.cudnn.conv.fp32_precision == "tf32"  # type: ignore[attr-defined]
 
 
 @backend.traced_constant

@@ -2,9 +2,9 @@
 
     |y - ref| <= u_out |ref| + (2^-22 sqrt(K) + n u) T
 
-ref is the float64 oracle on the very inputs the operator saw (rounded to TF32 for TF32), T the oracle on absolute
-values, K the length of the sum and n the number of intermediates of unit roundoff u.  From 4,096 outputs on, the RMS
-error must also stay within twice that of PyTorch's own composition in the same dtype.
+ref is the float64 oracle on the very inputs the operator saw (rounded to TF32 for TF32), T the oracle on
+absolute values, K the length of the sum and n the number of intermediates of unit roundoff u.  From 4,096
+outputs on, the RMS error must also stay within twice that of PyTorch's own composition in the same dtype.
 """
 
 from __future__ import annotations
@@ -55,8 +55,10 @@ def check_error(
 
     Args:
         y: what the operator gave, of ``precision``'s dtype.
-        ref: the oracle's answer, ``scale`` its answer on absolute values (T), ``terms`` the length of the sum (K).
-        intermediates: roundings to the dtype before the last (n); PyTorch's composition has one behind the convolution.
+        ref: the oracle's answer.
+        scale: its answer on absolute values (T).
+        terms: the length of the sum (K).
+        intermediates: roundings to the dtype before the last (n); PyTorch's composition has one.
     """
     assert y.dtype == DTYPE[precision], f"{what}: got {y.dtype}, want {DTYPE[precision]}"
     assert tuple(y.shape) == ref.shape, f"{what}: got shape {tuple(y.shape)}, want {ref.shape}"
@@ -66,9 +68,10 @@ def check_error(
     if precision == "f64":
         allowed = 2.0**-50 * np.sqrt(terms) * scale
     else:
-        allowed = reference.allowed_error(
-            ref, scale, terms, u_out=u, intermediates=intermediates, u_intermediate=u
-        ) + (intermediates + 1) * _HALF_SUBNORMAL[out]
+        allowed = (
+            reference.allowed_error(ref, scale, terms, u_out=u, intermediates=intermediates, u_intermediate=u)
+            + (intermediates + 1) * _HALF_SUBNORMAL[out]
+        )
     finite = np.isfinite(ref)
     np.testing.assert_array_equal(np.isnan(got), np.isnan(ref), err_msg=f"{what}: positions of NaN")
     error = np.abs(np.where(finite, got - ref, 0.0))
@@ -77,14 +80,20 @@ def check_error(
     if worst > 1.0:
         at = tuple(int(i) for i in np.unravel_index(np.argmax(share), share.shape))
         raise AssertionError(
-            f"{what} ({precision}): {int((share > 1).sum())} of {share.size} outputs beyond the bound; worst at {at}: "
-            f"got {got[at]!r}, want {ref[at]!r}, error {error[at]:.3e}, allowed {allowed[at]:.3e} ({worst:.2f} times)"
+            f"{what} ({precision}): {int((share > 1).sum())} of {share.size} outputs beyond the bound; "
+            f"worst at {at}: got {got[at]!r}, want {ref[at]!r}, error {error[at]:.3e}, "
+            f"allowed {allowed[at]:.3e} ({worst:.2f} times)"
         )
     return worst
 
 
-def check_rms(y: Tensor, peer: Tensor, ref: np.ndarray, *, ratio: float = 2.0, what: str = "") -> float | None:
-    """Assert that the RMS error is at most ``ratio`` times the peer's (PyTorch's own); the ratio, None below 4,096 outputs."""
+def check_rms(
+    y: Tensor, peer: Tensor, ref: np.ndarray, *, ratio: float = 2.0, what: str = ""
+) -> float | None:
+    """Assert an RMS error of at most ``ratio`` times the peer's, PyTorch's own.
+
+    Returns what the ratio is; None below 4,096 outputs, where nothing is compared.
+    """
     if ref.size < RMS_FROM:
         return None
     ours, theirs = reference.rms(to_numpy(y) - ref), reference.rms(to_numpy(peer) - ref)

@@ -91,7 +91,7 @@ class Tensors:
 
 
 def draw(conv: Conv, precision: str, seed: int = 0, integers: bool = False) -> Tensors:
-    """Tensors for ``conv``: normal (weights scaled to give outputs of order 1), or small integers that sum exactly."""
+    """Tensors for ``conv``: normal, scaled to give outputs of order 1, or small integers."""
     rng = np.random.default_rng(seed)
     dtype = DTYPE[precision]
     vector_dtype = torch.float64 if dtype == torch.float64 else torch.float32
@@ -123,7 +123,16 @@ def draw(conv: Conv, precision: str, seed: int = 0, integers: bool = False) -> T
 def call(conv: Conv, t: Tensors) -> Tensor:
     """`ops.conv_bn_act` on the chosen backend."""
     return rk.ops.conv_bn_act(
-        t.x, t.weight, t.scale, t.shift, t.residual, mean=t.mean, var=t.var, eps=EPS, relu=conv.relu, **conv.geometry
+        t.x,
+        t.weight,
+        t.scale,
+        t.shift,
+        t.residual,
+        mean=t.mean,
+        var=t.var,
+        eps=EPS,
+        relu=conv.relu,
+        **conv.geometry,
     )
 
 
@@ -142,8 +151,8 @@ def oracle(conv: Conv, t: Tensors, precision: str) -> tuple[np.ndarray, np.ndarr
     if conv.relu:
         y = reference.relu(y)
     scale = reference.conv_error_scale(
-        x, weight, vectors["scale"], vectors["shift"], residual, mean=vectors["mean"], var=vectors["var"], eps=EPS,
-        **conv.geometry,
+        x, weight, vectors["scale"], vectors["shift"], residual, mean=vectors["mean"], var=vectors["var"],
+        eps=EPS, **conv.geometry,
     )  # fmt: skip
     return y, scale
 
@@ -154,7 +163,7 @@ def has_epilogue(conv: Conv) -> bool:
 
 
 def check(conv: Conv, precision: str, machine: str, seed: int = 0) -> tuple[float, float | None]:
-    """Run ``conv`` on ``machine`` and hold it to the budget; (share of the bound used, RMS beside PyTorch's)."""
+    """Run ``conv`` on ``machine``, hold it to the budget: (share of the bound used, RMS beside PyTorch's)."""
     t = draw(conv, precision, seed)
     ref, scale = oracle(conv, t, precision)
     with tf32(precision == "tf32"), rk.backend(machine):
@@ -177,4 +186,6 @@ def check_exact(conv: Conv, precision: str, machine: str, seed: int = 0) -> None
         y = call(conv, t)
     expected = torch.from_numpy(ref).to(y.dtype)
     wrong = (y != expected).sum().item()
-    assert wrong == 0, f"{conv} ({precision}) on {machine}, seed {seed}: {wrong} of {y.numel()} outputs differ"
+    assert wrong == 0, (
+        f"{conv} ({precision}) on {machine}, seed {seed}: {wrong} of {y.numel()} outputs differ"
+    )

@@ -1,4 +1,4 @@
-"""The operators mean what PyTorch's own calls mean: same answers, same NaN and infinity, layouts, empty batches."""
+"""The operators mean what PyTorch's own calls mean: answers, NaN and infinity, layouts, empty batches."""
 
 import itertools
 
@@ -20,7 +20,9 @@ def pytorch(conv: Conv, t) -> torch.Tensor:
     y = F.conv2d(t.x, t.weight, None, conv.stride, conv.padding, conv.dilation)
     vectors = {name: None if v is None else v.to(y.dtype) for name, v in t.affine.items()}
     if t.mean is not None:
-        y = F.batch_norm(y, vectors["mean"], vectors["var"], vectors["scale"], vectors["shift"], False, 0.0, EPS)
+        y = F.batch_norm(
+            y, vectors["mean"], vectors["var"], vectors["scale"], vectors["shift"], False, 0.0, EPS
+        )
     else:
         if t.scale is not None:
             y = y * vectors["scale"][:, None, None]
@@ -45,7 +47,9 @@ def test_conv_bn_act(dtype, affine, residual, relu):
 def test_float64_vectors_are_not_rounded():
     t = draw(Conv(1, 3, 4, 4, 5), "f64")
     t.shift = t.shift + 1e-12
-    torch.testing.assert_close(call(Conv(1, 3, 4, 4, 5), t), pytorch(Conv(1, 3, 4, 4, 5), t), rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(
+        call(Conv(1, 3, 4, 4, 5), t), pytorch(Conv(1, 3, 4, 4, 5), t), rtol=1e-14, atol=1e-14
+    )
 
 
 @pytest.mark.parametrize("vector_dtype", (torch.bfloat16, torch.float16, torch.float64))
@@ -139,7 +143,10 @@ def test_nan_and_infinity_in_pools_and_linear(value, machine):
         (rk.ops.max_pool(x, 3, 2, 1), F.max_pool2d(x, 3, 2, 1)),
         (rk.ops.global_avg_pool(x), x.mean((2, 3))),
         (rk.ops.bn_act(x), F.relu(x)),
-        (rk.ops.linear(x[:, :, 2, 4].contiguous(), torch.ones(5, 8)), F.linear(x[:, :, 2, 4], torch.ones(5, 8))),
+        (
+            rk.ops.linear(x[:, :, 2, 4].contiguous(), torch.ones(5, 8)),
+            F.linear(x[:, :, 2, 4], torch.ones(5, 8)),
+        ),
     ):
         torch.testing.assert_close(ours, theirs, equal_nan=True, rtol=1e-5, atol=1e-5)
 
