@@ -195,7 +195,7 @@ def _paper_layers(
                 yield conv(f"{name}.downsample.0", x, out, 1, stride, relu=False)
             if bottleneck:
                 first, second = (stride, 1) if stride_in == "1x1" else (1, stride)
-                steps = ((width, 1, first), (width, 3, second), (out, 1, 1))
+                steps: tuple[tuple[int, int, int], ...] = ((width, 1, first), (width, 3, second), (out, 1, 1))
             else:
                 steps = ((width, 3, stride), (out, 3, 1))
             for i, (k, kernel, step) in enumerate(steps, 1):
@@ -238,7 +238,7 @@ def _traced(model: Any, shape: Shape) -> Count:
         model.eval()
         with FakeTensorMode(allow_non_fake_inputs=True) as fake, torch.no_grad():
             names = {}
-            fakes = {}
+            fakes: dict[str, torch.Tensor] = {}
             for name, tensor in tensors.items():
                 fakes[name] = fake.from_tensor(tensor.detach())
                 names[id(fakes[name])] = name

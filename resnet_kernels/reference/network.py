@@ -102,12 +102,12 @@ def resnet(
     found = architecture_of(state, stride_in).depth
     if depth is not None and depth != found:
         raise ValueError(f"depth {depth} asked for, the state_dict is a ResNet-{found}")
-    last = None
+    y = x
     for step in steps(state, x, stride_in=stride_in, eps=eps):
         if hook is not None:
             hook(step)
-        last = step
-    return last.y
+        y = step.y
+    return y
 
 
 def steps(
@@ -117,11 +117,9 @@ def steps(
     "block".
     """
     for name in units(state):
-        last = None
         for step in unit_steps(state, name, x, stride_in=stride_in, eps=eps):
             yield step
-            last = step
-        x = last.y
+        x = step.y
 
 
 def units(state: Mapping[str, Array]) -> list[str]:
@@ -134,9 +132,7 @@ def unit(
     state: Mapping[str, Array], name: str, x: Array, *, stride_in: str = "3x3", eps: float = 1e-5
 ) -> Array:
     """The output of one unit for input x: what a block under test, fed the same x, is compared with."""
-    last = None
-    for last in unit_steps(state, name, x, stride_in=stride_in, eps=eps):
-        pass
+    *_, last = unit_steps(state, name, x, stride_in=stride_in, eps=eps)
     return last.y
 
 
