@@ -1,4 +1,5 @@
-// The GPU that the simulator stands for: an H200's size, restricted to the instructions of compute capability 8.0.
+// The GPU that the simulator stands for: an H200's size, restricted to the instructions of compute
+// capability 8.0.
 #include "machine/device.h"
 
 namespace rk::machine {

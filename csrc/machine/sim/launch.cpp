@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "checks/launch_checks.h"
 #include "engine/pool.h"
 #include "engine/report.h"
 
@@ -24,18 +25,26 @@ void validate(const sim::LaunchInfo& launch) {
   }
   if (config.grid.x == 0 || config.grid.y == 0 || config.grid.z == 0) refuse(launch, "an empty grid");
   if (config.grid.x > 0x7fffffffu || config.grid.y > 65535 || config.grid.z > 65535) {
-    refuse(launch, "a grid of " + std::to_string(config.grid.x) + " x " + std::to_string(config.grid.y) + " x " +
-                       std::to_string(config.grid.z) + " blocks (at most 2^31 - 1, 65535, 65535)");
+    refuse(launch, "a grid of " + std::to_string(config.grid.x) + " x " + std::to_string(config.grid.y) +
+                       " x " + std::to_string(config.grid.z) + " blocks (at most 2^31 - 1, 65535, 65535)");
   }
   const Dim3& cluster = config.cluster;
-  if (cluster.x != 1 || cluster.y != 1 || cluster.z != 1) refuse(launch, "clusters need compute capability 9.0");
+  if (cluster.x != 1 || cluster.y != 1 || cluster.z != 1)
+    refuse(launch, "clusters need compute capability 9.0");
 }
 
 }  // namespace
 
-void run_launch(const sim::LaunchInfo& launch) {
+void run_launch(sim::LaunchInfo launch) {
   validate(launch);
-  sim::run_grid(launch);
+  if constexpr (sim::kChecked) {
+    sim::LaunchChecks checks(launch);
+    launch.checks = &checks;
+    sim::run_grid(launch);
+    checks.finish(launch);
+  } else {
+    sim::run_grid(launch);
+  }
 }
 
 }  // namespace rk::machine

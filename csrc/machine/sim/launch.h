@@ -1,5 +1,6 @@
-// The one way a kernel starts in the simulator. A kernel is a struct with Params, kName, kThreads, kMinBlocks, spans() and
-// run(); every thread of every block runs as a fiber, and launch() returns when the last has ended.
+// The one way a kernel starts in the simulator. A kernel is a struct with Params, kName, kThreads,
+// kMinBlocks, spans() and run(); every thread of every block runs as a fiber, and launch() returns when the
+// last has ended.
 #pragma once
 
 #include <stdexcept>
@@ -10,8 +11,9 @@
 
 namespace rk::machine {
 
-// Runs the launch: validates its geometry, poisons outputs, counts (checked build). Throws std::runtime_error.
-void run_launch(const sim::LaunchInfo& launch);
+// Runs the launch: validates its geometry, poisons outputs, counts (checked build). Throws
+// std::runtime_error.
+void run_launch(sim::LaunchInfo launch);
 
 // Throws std::runtime_error that names the kernel, and the block, thread and line of a mistake.
 template <class Kernel>
@@ -22,7 +24,8 @@ void launch(const LaunchConfig& config, const typename Kernel::Params& params) {
               .run = [](const void* p) { Kernel::run(*static_cast<const typename Kernel::Params*>(p)); },
               .params = &params,
               .spans = spans.data(),
-              .span_count = static_cast<uint32_t>(spans.size())});
+              .span_count = static_cast<uint32_t>(spans.size()),
+              .checks = nullptr});
 }
 
 }  // namespace rk::machine

@@ -1,5 +1,5 @@
-// Asynchronous copies in the checked build: when they land is up to the schedule, and until the wait that guarantees it the
-// destination belongs to nobody.
+// Asynchronous copies in the checked build: when they land is up to the schedule, and until the wait that
+// guarantees it the destination belongs to nobody.
 #pragma once
 
 #include <cstdint>

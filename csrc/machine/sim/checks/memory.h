@@ -1,5 +1,5 @@
-// Hooks that the ptx functions of the checked build call before they touch memory. Each throws a Report when the access is
-// out of bounds, misaligned, of the wrong role, uninitialised or racing; all feed the counters.
+// Hooks that the ptx functions of the checked build call before they touch memory. Each throws a Report when
+// the access is out of bounds, misaligned, of the wrong role, uninitialised or racing; all feed the counters.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@ void check_global_store(void* address, uint32_t bytes, Site site);
 void check_shared_load(uint32_t address, uint32_t bytes, Site site);
 void check_shared_store(uint32_t address, uint32_t bytes, Site site);
 
-// A row of an 8x8 matrix that ldmatrix hands to lanes 4 * (row % 8) to 4 * (row % 8) + 3 of `warp`.
-void check_shared_row(Warp& warp, uint32_t row, uint32_t address);
+// ldmatrix of `count` matrices, whose row addresses stand in word 0 of the lanes' slots.
+void check_matrices(Warp& warp, uint32_t count);
 
 }  // namespace rk::sim

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "checks/checks.h"
+#include "checks/launch_checks.h"
 #include "engine/report.h"
 
 namespace rk::sim {
@@ -32,9 +34,8 @@ Dim3 unflatten(uint64_t linear, const Dim3& grid) {
 
 }  // namespace
 
-Core::Core(uint32_t) {
-  warps_.reserve(kMaxWarps);
-  lanes_.reserve(kMaxThreads);
+Core::Core() {
+  if constexpr (kChecked) checks_ = std::make_unique<Checks>(*this);
 }
 
 Core::~Core() = default;
@@ -73,46 +74,76 @@ void Core::start(const LaunchInfo& launch, uint64_t linear) {
   shared_.resize(launch.config.smem + 2 * kSharedBase);
   const auto address = reinterpret_cast<uintptr_t>(shared_.data());
   running.shared = shared_.data() + (1024 - address % 1024) % 1024;
+  if constexpr (kChecked) {
+    std::fill(shared_.begin(), shared_.end(), uint8_t{0xff});
+    const Schedule& schedule = launch.checks->schedule();
+    random_ = Random(mix(schedule.seed, launch.checks->index(), linear));
+    policy_.begin(schedule, warps, random_);
+    checks_->begin_block(linear);
+  }
 }
 
 void Core::run_block(const LaunchInfo& launch, uint64_t linear) {
   running.core = this;
   main_.stack = {};
   start(launch, linear);
-  Lane* first = next_lane(warps_[0]);
-  running.lane = first;
-  switch_fiber(main_, first->fiber);
+  Lane& lane = first();
+  running.lane = &lane;
+  switch_fiber(main_, lane.fiber);
   running.lane = nullptr;
   if (error_) std::rethrow_exception(error_);
+  if constexpr (kChecked) checks_->end_block();
 }
 
 inline void Core::switch_to(Lane& to) {
   Lane& from = *running.lane;
+  if (&to == &from) return;
   running.lane = &to;
   switch_fiber(from.fiber, to.fiber);
 }
 
-inline Lane* Core::next_lane(Warp& warp) {
+inline Lane& Core::ready_lane(Warp& warp) {
   const uint32_t ready = warp.ready();
-  return ready == 0 ? nullptr : &warp.lanes[std::countr_zero(ready)];
+  return warp.lanes[kChecked ? policy_.lane(ready) : static_cast<uint32_t>(std::countr_zero(ready))];
 }
 
-// The next warp after `current`, cyclically, that can run; null when none can.
-Warp* Core::next_warp(Warp& current) {
-  for (uint32_t step = 1; step <= block_.warp_count; ++step) {
-    Warp& warp = warps_[(current.index + step) % block_.warp_count];
-    if (warp.ready() != 0) return &warp;
+uint32_t Core::runnable() const {
+  uint32_t mask = 0;
+  for (const Warp& warp : warps_) mask |= static_cast<uint32_t>(warp.ready() != 0) << warp.index;
+  return mask;
+}
+
+// Any warp may begin.
+Lane& Core::first() {
+  if constexpr (kChecked) {
+    return ready_lane(warps_[policy_.first_warp(runnable())]);
   }
-  return nullptr;
+  return ready_lane(warps_[0]);
 }
 
-// Who runs after the current lane had to stop; throws when nobody can.
-Lane* Core::next(Warp& current) {
-  if (Lane* lane = next_lane(current)) return lane;
-  if (!current.blocked && current.waiting != 0) check_stuck(current);
-  Warp* warp = next_warp(current);
-  if (warp == nullptr) report_deadlock();
-  return next_lane(*warp);
+// Who runs after the current lane had to stop in its warp; throws when nobody can.
+inline Lane& Core::next(Warp& current) {
+  if (current.ready() != 0) return ready_lane(current);
+  return elsewhere(current);
+}
+
+Lane& Core::elsewhere(Warp& current) {
+  if (!current.blocked && current.waiting != 0) report_divergence(current);
+  const uint32_t mask = runnable();
+  if (mask == 0) report_deadlock(*launch_, block_, warps_.data());
+  if constexpr (kChecked) return ready_lane(warps_[policy_.warp(current.index, mask, block_.steps)]);
+  // Cyclically after the current one.
+  const uint32_t after = mask & ~((2u << current.index) - 1);
+  return ready_lane(warps_[static_cast<size_t>(std::countr_zero(after != 0 ? after : mask))]);
+}
+
+// Who runs after the current warp has done a step and could go on.
+Lane& Core::scheduled(Warp& current) {
+  return ready_lane(warps_[policy_.warp(current.index, runnable(), block_.steps)]);
+}
+
+void Core::schedule_point() {
+  if (policy_.restless()) switch_to(scheduled(*running.lane->warp));
 }
 
 void Core::arrive(const Arrival& arrival) {
@@ -123,16 +154,20 @@ void Core::arrive(const Arrival& arrival) {
     warp.arrival = arrival;
     warp.mixed = false;
   } else if (arrival.operation != warp.arrival.operation || arrival.mask != warp.arrival.mask ||
-             arrival.operand != warp.arrival.operand) {
+             arrival.operand != warp.arrival.operand ||
+             (kChecked && arrival.site.line != warp.arrival.site.line)) {
     warp.mixed = true;
   }
   warp.waiting |= 1u << me.index;
   const uint32_t group = arrival.mask & warp.live;
   if ((group & ~warp.waiting) == 0) {
     complete(warp, group);
-    if (!warp.blocked) return;
+    if (!warp.blocked) {
+      if constexpr (kChecked) switch_to(scheduled(warp));
+      return;
+    }
   }
-  switch_to(*next(warp));
+  switch_to(next(warp));
 }
 
 // Every lane of `group` has arrived: they must agree, then the instruction runs and sets them free.
@@ -142,24 +177,36 @@ void Core::complete(Warp& warp, uint32_t group) {
   warp.waiting &= ~group;
   ++block_.steps;
   arrival.operation->complete(warp, group);
+  if constexpr (kChecked) checks_->completed(warp);
 }
 
 void Core::arrive_at_barrier(Warp& warp, uint32_t id, uint32_t threads, bool wait) {
   Barrier& barrier = block_.barriers[id];
+  if (barrier.arrived != 0 && barrier.expected != threads) {
+    const Site site = warp.lanes[std::countr_zero(warp.live)].arrival.site;
+    report("barrier " + std::to_string(id) + " is used with " + std::to_string(threads) +
+               " threads while others wait at it with " + std::to_string(barrier.expected),
+           site);
+  }
   barrier.arrived += 32;
   barrier.expected = threads;
+  if constexpr (kChecked) checks_->arrive(warp, id);
   if (wait) {
     barrier.warps |= 1u << warp.index;
     warp.blocked = true;
     warp.arrival = warp.lanes[std::countr_zero(warp.live)].arrival;
   }
-  if (barrier.arrived >= (threads == 0 ? 32 * block_.live_warps : threads)) release(barrier);
+  if (barrier.arrived >= (threads == 0 ? 32 * block_.live_warps : threads)) release(id);
 }
 
-void Core::release(Barrier& barrier) {
-  for (uint32_t warps = barrier.warps; warps != 0; warps &= warps - 1) {
-    warps_[std::countr_zero(warps)].blocked = false;
+void Core::release(uint32_t id) {
+  Barrier& barrier = block_.barriers[id];
+  for (uint32_t left = barrier.warps; left != 0; left &= left - 1) {
+    Warp& warp = warps_[static_cast<size_t>(std::countr_zero(left))];
+    warp.blocked = false;
+    if constexpr (kChecked) checks_->released(warp, id);
   }
+  if constexpr (kChecked) checks_->barrier_done(id);
   barrier = Barrier{};
 }
 
@@ -171,17 +218,18 @@ void Core::exit_lane() {
     if (warp.live == 0) {
       // Exited threads no longer count for the block's own barrier.
       --block_.live_warps;
+      if constexpr (kChecked) checks_->exited(warp);
       Barrier& own = block_.barriers[0];
-      if (own.warps != 0 && own.expected == 0 && own.arrived >= 32 * block_.live_warps) release(own);
+      if (own.warps != 0 && own.expected == 0 && own.arrived >= 32 * block_.live_warps) release(0);
     } else if (warp.waiting != 0) {
       // The siblings may have waited for this lane alone.
       const uint32_t group = warp.lanes[std::countr_zero(warp.waiting)].arrival.mask & warp.live;
       if ((group & ~warp.waiting) == 0) complete(warp, group);
     }
     if (block_.live_warps != 0) {
-      Lane* lane = next(warp);
-      running.lane = lane;
-      leave_fiber(me.fiber, lane->fiber);
+      Lane& lane = next(warp);
+      running.lane = &lane;
+      leave_fiber(me.fiber, lane.fiber);
     }
   } catch (...) {
     error_ = std::current_exception();
@@ -193,9 +241,5 @@ void Core::fail(std::exception_ptr error) {
   error_ = std::move(error);
   leave_fiber(running.lane->fiber, main_);
 }
-
-void Core::check_stuck(const Warp& warp) const { report_divergence(warp); }
-
-void Core::report_deadlock() const { sim::report_deadlock(*launch_, block_, warps_.data()); }
 
 }  // namespace rk::sim

@@ -1,16 +1,19 @@
 // A core runs blocks, one at a time, on one OS thread: a fiber a lane, a rendezvous a warp instruction.
 //
-// Lanes run one after another until each has reached the same warp-wide instruction; the last to arrive carries it out
-// for all and goes on. A warp that waits for a block barrier hands over to the next warp. In the fast build lanes and
-// warps take turns in their natural order; in the checked build the schedule decides (engine/schedule.h).
+// Lanes run one after another until each has reached the same warp-wide instruction; the last to arrive
+// carries it out for all and goes on. A warp that waits for a block barrier hands over to the next warp. In
+// the fast build lanes and warps take turns in their natural order; in the checked build the schedule decides
+// (engine/schedule.h).
 #pragma once
 
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "engine/fiber.h"
+#include "engine/policy.h"
 #include "engine/schedule.h"
 #include "engine/site.h"
 #include "machine/launch_config.h"
@@ -23,7 +26,8 @@ using machine::Span;
 struct Warp;
 struct Block;
 class Core;
-class Checks;
+class Checks;        // checks/checks.h, checked build only
+class LaunchChecks;  // checks/launch_checks.h
 
 // What a launch hands to the engine; lives in the launching thread until every block has ended.
 struct LaunchInfo {
@@ -33,9 +37,11 @@ struct LaunchInfo {
   const void* params;
   const Span* spans;
   uint32_t span_count;
+  LaunchChecks* checks;  // null in the fast build
 };
 
-// A warp-wide instruction. `complete` runs once, when every lane of the group has arrived, and moves the values.
+// A warp-wide instruction. `complete` runs once, when every lane of the group has arrived, and moves the
+// values.
 struct Operation {
   const char* name;
   void (*complete)(Warp& warp, uint32_t group);
@@ -49,8 +55,8 @@ struct Arrival {
   Site site;
 };
 
-// A lane's operands on arrival and its results after completion. A lane touches its own slot only, so the last lane to
-// arrive may go on while its siblings have not yet read their results.
+// A lane's operands on arrival and its results after completion. A lane touches its own slot only, so the
+// last lane to arrive may go on while its siblings have not yet read their results.
 struct alignas(64) Slot {
   uint32_t word[16];
 };
@@ -98,20 +104,23 @@ struct Block {
   Barrier barriers[kBarriers];
 };
 
-// The shared window starts at an address that is not zero, as on hardware, so that a stray null is out of bounds.
+// The shared window starts at an address that is not zero, as on hardware, so that a stray null is out of
+// bounds.
 inline constexpr uint32_t kSharedBase = 1024;
 
-// What the ptx functions need at once. Constant-initialised and in the initial TLS block: one segment-relative load.
+// What the ptx functions need at once. Constant-initialised and in the initial TLS block: one
+// segment-relative load.
 struct Running {
   Lane* lane;
   uint8_t* shared;  // host address of shared address 0
   Core* core;
 };
-inline thread_local constinit Running running __attribute__((tls_model("initial-exec"))) = {nullptr, nullptr, nullptr};
+inline thread_local constinit Running running
+    __attribute__((tls_model("initial-exec"))) = {nullptr, nullptr, nullptr};
 
 class Core {
  public:
-  explicit Core(uint32_t index);
+  Core();
   ~Core();
   Core(const Core&) = delete;
   Core& operator=(const Core&) = delete;
@@ -125,7 +134,7 @@ class Core {
   // bar.sync and bar.arrive for a whole warp; `wait` blocks the warp until the barrier completes.
   void arrive_at_barrier(Warp& warp, uint32_t id, uint32_t threads, bool wait);
 
-  // Lets another lane or warp run first where the schedule wants it. Checked build only.
+  // Lets another lane or warp run first, if the schedule draws one. Checked build only.
   void schedule_point();
 
   [[noreturn]] void exit_lane();
@@ -141,14 +150,14 @@ class Core {
  private:
   void start(const LaunchInfo& launch, uint64_t linear);
   void complete(Warp& warp, uint32_t group);
-  void release(Barrier& barrier);
+  void release(uint32_t id);
   void switch_to(Lane& lane);
-  Lane* next_lane(Warp& warp);
-  Warp* next_warp(Warp& current);
-  Lane* next(Warp& current);
-  Lane* scheduled(Warp& current);
-  void check_stuck(const Warp& warp) const;
-  [[noreturn]] void report_deadlock() const;
+  Lane& first();
+  Lane& next(Warp& current);
+  Lane& elsewhere(Warp& current);
+  Lane& scheduled(Warp& current);
+  Lane& ready_lane(Warp& warp);
+  uint32_t runnable() const;
 
   StackPool stacks_;
   Fiber main_;
@@ -158,10 +167,9 @@ class Core {
   std::vector<Lane> lanes_;
   std::vector<uint8_t> shared_;
   std::exception_ptr error_;
+  Policy policy_;
   Random random_;
-  Checks* checks_ = nullptr;  // null in the fast build
-  struct Priorities;
-  Priorities* priorities_ = nullptr;
+  std::unique_ptr<Checks> checks_;  // null in the fast build
 };
 
 inline Lane& lane() { return *running.lane; }

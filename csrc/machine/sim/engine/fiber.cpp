@@ -12,7 +12,8 @@
 
 #if defined(__x86_64__)
 
-// System V ABI: rbx, rbp, r12 to r15 and the stack pointer survive a call. rdi: where to save, rsi: what to load.
+// System V ABI: rbx, rbp, r12 to r15 and the stack pointer survive a call. rdi: where to save, rsi: what to
+// load.
 asm(R"(
   .text
   .p2align 4
@@ -40,7 +41,8 @@ rk_sim_switch:
 
 namespace {
 void* first_frame(uint8_t* top, void (*entry)()) {
-  // Six registers, the address `ret` takes, and eight bytes that put the stack where a call would have left it.
+  // Six registers, the address `ret` takes, and eight bytes that put the stack where a call would have left
+  // it.
   auto* frame = reinterpret_cast<void**>(top) - 8;
   std::memset(frame, 0, 8 * sizeof(void*));
   frame[6] = reinterpret_cast<void*>(entry);
@@ -128,7 +130,9 @@ void prepare(Fiber& fiber, void (*entry)(), size_t skew) {
   fiber.stopped_at = first_frame(top - reinterpret_cast<uintptr_t>(top) % 16, entry);
 }
 
-[[maybe_unused]] static void raw_switch(Fiber& from, Fiber& to) { rk_sim_switch(&from.stopped_at, to.stopped_at); }
+[[maybe_unused]] static void raw_switch(Fiber& from, Fiber& to) {
+  rk_sim_switch(&from.stopped_at, to.stopped_at);
+}
 
 #endif
 
@@ -181,7 +185,8 @@ Stack StackPool::get(size_t index) {
     const size_t stride = kStackBytes + page;
     const size_t bytes = stride * kStacksPerMapping;
     void* address = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (address == MAP_FAILED) throw std::runtime_error("simulator: no memory for the stacks of a block's threads");
+    if (address == MAP_FAILED)
+      throw std::runtime_error("simulator: no memory for the stacks of a block's threads");
     mappings_.push_back({address, bytes});
     for (size_t i = 0; i < kStacksPerMapping; ++i) {
       uint8_t* bottom = static_cast<uint8_t*>(address) + i * stride + page;

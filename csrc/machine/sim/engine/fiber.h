@@ -1,7 +1,8 @@
 // Fibers: a stack and the point where it stopped. A fiber belongs to the OS thread that made it.
 //
-// The switch saves the registers that a function call preserves and nothing else. All lanes of a warp stop in the same
-// instruction, so the return of one switch lands where the processor's return predictor expects it: 2 to 3 ns.
+// The switch saves the registers that a function call preserves and nothing else. All lanes of a warp stop in
+// the same instruction, so the return of one switch lands where the processor's return predictor expects it:
+// 2 to 3 ns.
 #pragma once
 
 #include <cstddef>

@@ -15,8 +15,8 @@ namespace {
 
 constexpr uint64_t kNone = ~uint64_t{0};
 
-// One launch being worked on. Clusters are handed out in order; after a failure only lower ones still run, so that the
-// lowest failing cluster is found always.
+// One launch being worked on. Clusters are handed out in order; after a failure only lower ones still run, so
+// that the lowest failing cluster is found always.
 struct Work {
   Work(const LaunchInfo& launch, uint64_t clusters, uint64_t blocks_per_cluster)
       : launch(launch), clusters(clusters), blocks_per_cluster(blocks_per_cluster) {}
@@ -64,7 +64,7 @@ class Pool {
       ++generation_;
       wake_.notify_all();
     }
-    if (!own_) own_ = std::make_unique<Core>(0);
+    if (!own_) own_ = std::make_unique<Core>();
     work.run(*own_);
     if (helpers != 0) {
       std::unique_lock lock(mutex_);
@@ -75,7 +75,7 @@ class Pool {
 
  private:
   void serve(uint32_t id) {
-    Core core(id);
+    Core core;
     uint64_t seen = 0;
     for (;;) {
       Work* work = nullptr;
@@ -100,8 +100,8 @@ class Pool {
   std::unique_ptr<Core> own_;  // of whichever thread launches
 };
 
-// One launch at a time. Held across fork, so that the child finds it free and no launch half done; the child has none of
-// the parent's threads and starts its own pool (the parent's memory is left alone).
+// One launch at a time. Held across fork, so that the child finds it free and no launch half done; the child
+// has none of the parent's threads and starts its own pool (the parent's memory is left alone).
 std::mutex& launch_mutex() {
   static auto* const mutex = new std::mutex;
   return *mutex;
@@ -111,11 +111,12 @@ std::atomic<uint32_t> worker_count{0};
 
 uint32_t default_workers() { return std::max(1u, std::thread::hardware_concurrency()); }
 
-[[maybe_unused]] const int at_fork = pthread_atfork([] { launch_mutex().lock(); }, [] { launch_mutex().unlock(); },
-                                                    [] {
-                                                      pool = nullptr;
-                                                      launch_mutex().unlock();
-                                                    });
+[[maybe_unused]] const int at_fork =
+    pthread_atfork([] { launch_mutex().lock(); }, [] { launch_mutex().unlock(); },
+                   [] {
+                     pool = nullptr;
+                     launch_mutex().unlock();
+                   });
 
 }  // namespace
 

@@ -12,7 +12,8 @@ std::string block_name(const Block& block) {
 }
 
 bool same(const Arrival& a, const Arrival& b) {
-  return a.operation == b.operation && a.mask == b.mask && a.operand == b.operand && a.site.line == b.site.line &&
+  return a.operation == b.operation && a.mask == b.mask && a.operand == b.operand &&
+         a.site.line == b.site.line &&
          (a.site.file == b.site.file || std::strcmp(a.site.file, b.site.file) == 0);
 }
 
@@ -50,7 +51,8 @@ std::string lanes_of(uint32_t mask) {
     if (!(mask >> lane & 1)) continue;
     uint32_t last = lane;
     while (last < 31 && (mask >> (last + 1) & 1)) ++last;
-    text += (text.empty() ? "" : ", ") + std::to_string(lane) + (last > lane ? "-" + std::to_string(last) : "");
+    text +=
+        (text.empty() ? "" : ", ") + std::to_string(lane) + (last > lane ? "-" + std::to_string(last) : "");
     count += last - lane + 1;
     lane = last;
   }
@@ -63,9 +65,10 @@ std::string describe(const Arrival& arrival) {
   return text + " at " + at(arrival.site);
 }
 
-void report(const std::string& message, Site site) {
+void report(const std::string& message, Site site) { report(*running.lane, message, site); }
+
+void report(const Lane& lane, const std::string& message, Site site) {
   const Core& core = *running.core;
-  const Lane& lane = *running.lane;
   throw Report(std::string(core.launch().kernel) + ", " + block_name(*lane.warp->block) + ", thread " +
                std::to_string(lane.tid) + " (warp " + std::to_string(lane.warp->index) + ", lane " +
                std::to_string(lane.index) + "), " + at(site) + ": " + message);

@@ -1,4 +1,5 @@
-// What the simulator says when a kernel does wrong: an exception that names the kernel, the block, the thread and the line.
+// What the simulator says when a kernel does wrong: an exception that names the kernel, the block, the thread
+// and the line.
 #pragma once
 
 #include <stdexcept>
@@ -14,9 +15,10 @@ struct Report : std::runtime_error {
 
 // Throws a Report about the running lane: "kernel, block (x, y, z), thread t, file:line: message".
 [[noreturn]] void report(const std::string& message, Site site);
+[[noreturn]] void report(const Lane& lane, const std::string& message, Site site);
 
-std::string at(Site site);                   // "file:line"
-std::string lanes_of(uint32_t mask);         // "lanes 0-15, 17"
+std::string at(Site site);                     // "file:line"
+std::string lanes_of(uint32_t mask);           // "lanes 0-15, 17"
 std::string describe(const Arrival& arrival);  // "shfl_xor (all lanes) at file:line"
 
 // Lanes of `group` that meet must be at the same instruction with the same mask and operands.

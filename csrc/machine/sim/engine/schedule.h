@@ -1,4 +1,5 @@
-// In which order lanes and warps run and when asynchronous copies land. The fast build knows one schedule only.
+// In which order lanes and warps run and when asynchronous copies land. The fast build knows one schedule
+// only.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +25,9 @@ enum class Order : uint8_t { forward, reverse, random };
 
 enum class Kind : uint8_t {
   policy,  // pacing and order as they say
-  pct      // probabilistic concurrency testing (Burckhardt et al., ASPLOS 2010): strict random priorities of the warps,
-           // lowered at `changes` random instructions; finds a bug of depth d with probability >= 1 / (n k^(d-1))
+  pct  // probabilistic concurrency testing (Burckhardt et al., ASPLOS 2010): strict random priorities of the
+       // warps, lowered at `changes` random instructions; finds a bug of depth d with probability >= 1 / (n
+       // k^(d-1))
 };
 
 struct Schedule {

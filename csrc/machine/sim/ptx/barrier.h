@@ -1,5 +1,6 @@
-// bar.sync, bar.arrive (PTX ISA 9.7.13.1): barriers of a block. Both are .aligned: all lanes of a warp execute the same one,
-// and the warp arrives as a whole, counting 32 threads. Exited warps no longer count for barrier 0.
+// bar.sync, bar.arrive (PTX ISA 9.7.13.1): barriers of a block. Both are .aligned: all lanes of a warp
+// execute the same one, and the warp arrives as a whole, counting 32 threads. Exited warps no longer count
+// for barrier 0.
 #pragma once
 
 #include <cstdint>

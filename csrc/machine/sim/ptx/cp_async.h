@@ -1,4 +1,5 @@
-// cp.async and its groups (PTX ISA 9.7.9.25.3): copies from global to shared memory that run beside the threads.
+// cp.async and its groups (PTX ISA 9.7.9.25.3): copies from global to shared memory that run beside the
+// threads.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +12,8 @@
 
 namespace ptx {
 
-// Copies src_bytes and fills up to kBytes with zeros; src_bytes = 0 reads nothing. Both addresses are aligned to kBytes.
+// Copies src_bytes and fills up to kBytes with zeros; src_bytes = 0 reads nothing. Both addresses are aligned
+// to kBytes.
 template <int kBytes>
 RK_DEVICE void cp_async(uint32_t shared, const void* global, uint32_t src_bytes,
                         rk::sim::Site site = rk::sim::Site::here()) {
@@ -33,7 +35,8 @@ RK_DEVICE void cp_async_commit(rk::sim::Site site = rk::sim::Site::here()) {
   if constexpr (rk::sim::kChecked) rk::sim::commit_copies(site);
 }
 
-// Waits until at most kPending of this thread's newest groups are unfinished. Other threads see the data after a barrier.
+// Waits until at most kPending of this thread's newest groups are unfinished. Other threads see the data
+// after a barrier.
 template <int kPending>
 RK_DEVICE void cp_async_wait(rk::sim::Site site = rk::sim::Site::here()) {
   if constexpr (rk::sim::kChecked) rk::sim::wait_copies(kPending, site);

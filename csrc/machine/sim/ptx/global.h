@@ -1,4 +1,5 @@
-// ld.global, ld.global.nc, st.global (PTX ISA 9.7.9.8, 9.7.9.9, 9.7.9.11), 1 to 16 bytes, aligned to their size.
+// ld.global, ld.global.nc, st.global (PTX ISA 9.7.9.8, 9.7.9.9, 9.7.9.11), 1 to 16 bytes, aligned to their
+// size.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +13,8 @@
 namespace ptx {
 namespace detail {
 template <class T>
-constexpr bool kGlobalAccess = sizeof(T) == 1 || sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16;
+constexpr bool kGlobalAccess =
+    sizeof(T) == 1 || sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16;
 }  // namespace detail
 
 // Memory that this kernel, too, may write.

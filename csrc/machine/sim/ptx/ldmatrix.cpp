@@ -12,11 +12,10 @@ using rk::sim::Warp;
 
 template <uint32_t kCount, bool kTrans>
 void complete(Warp& warp, uint32_t) {
+  if constexpr (rk::sim::kChecked) rk::sim::check_matrices(warp, kCount);
   uint16_t row[8 * kCount][8];  // [matrix, row][element]
   for (uint32_t i = 0; i < 8 * kCount; ++i) {
-    const uint32_t address = warp.slot[i].word[0];
-    if constexpr (rk::sim::kChecked) rk::sim::check_shared_row(warp, i, address);
-    std::memcpy(row[i], rk::sim::running.shared + address, 16);
+    std::memcpy(row[i], rk::sim::running.shared + warp.slot[i].word[0], 16);
   }
   for (uint32_t lane = 0; lane < 32; ++lane) {
     for (uint32_t m = 0; m < kCount; ++m) {

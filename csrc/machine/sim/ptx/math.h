@@ -37,7 +37,9 @@ RK_DEVICE float max_nan(float a, float b) {
 }
 
 // Two floats rounded to nearest even, lo in the low half.
-RK_DEVICE uint32_t cvt_bf16x2(float lo, float hi) { return detail::bf16_bits(lo) | detail::bf16_bits(hi) << 16; }
+RK_DEVICE uint32_t cvt_bf16x2(float lo, float hi) {
+  return detail::bf16_bits(lo) | detail::bf16_bits(hi) << 16;
+}
 RK_DEVICE uint32_t cvt_f16x2(float lo, float hi) { return detail::f16_bits(lo) | detail::f16_bits(hi) << 16; }
 
 // Rounded to TF32's 10 mantissa bits, ties away from zero, as the bits of a float.

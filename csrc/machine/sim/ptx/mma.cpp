@@ -2,6 +2,8 @@
 
 #include <bit>
 
+#include "checks/ordering.h"
+
 namespace ptx {
 namespace {
 
@@ -29,11 +31,13 @@ struct Tf32 {
   static float value(uint32_t word) { return std::bit_cast<float>(word & 0xffffe000u); }
 };
 
-// Products of two 11-bit significands are exact in float32, so a multiplication and an addition round once, as the fused
-// operation would. Four partial sums over k keep the number of roundings on a path to kK / 4 + 3.
+// Products of two 11-bit significands are exact in float32, so a multiplication and an addition round once,
+// as the fused operation would. Four partial sums over k keep the number of roundings on a path to kK / 4
+// + 3.
 template <class Type>
 void complete(Warp& warp, uint32_t) {
   constexpr int kK = Type::kK;
+  if constexpr (rk::sim::kChecked) rk::sim::count_macs(16 * 8 * kK);
   alignas(32) float a[16][kK];
   alignas(32) float b[kK][8];
   alignas(32) float d[16][8];

@@ -2,13 +2,17 @@
 
 #include <bit>
 
+#include "checks/ordering.h"
+#include "engine/report.h"
+
 namespace ptx {
 namespace {
 
 using rk::sim::Operation;
 using rk::sim::Warp;
 
-// word[0] is the value going in and coming out, word[1] the lane's operand: each lane may ask for another source.
+// word[0] is the value going in and coming out, word[1] the lane's operand: each lane may ask for another
+// source.
 template <class Source>
 void exchange(Warp& warp, uint32_t group, Source source) {
   uint32_t in[32];
@@ -21,7 +25,9 @@ void exchange(Warp& warp, uint32_t group, Source source) {
   }
 }
 
-void complete_sync(Warp&, uint32_t) {}
+void complete_sync(Warp& warp, uint32_t group) {
+  if constexpr (rk::sim::kChecked) rk::sim::meet(warp, group);
+}
 constexpr Operation kWarpSync = {"warp_sync", complete_sync};
 
 constexpr Operation kBallot = {"ballot", [](Warp& warp, uint32_t group) {
@@ -40,7 +46,8 @@ constexpr Operation kBallot = {"ballot", [](Warp& warp, uint32_t group) {
 namespace detail {
 
 extern const Operation kShflXor = {"shfl_xor", [](Warp& warp, uint32_t group) {
-                                     exchange(warp, group, [](uint32_t lane, uint32_t mask) { return lane ^ mask; });
+                                     exchange(warp, group,
+                                              [](uint32_t lane, uint32_t mask) { return lane ^ mask; });
                                    }};
 extern const Operation kShflDown = {"shfl_down", [](Warp& warp, uint32_t group) {
                                       exchange(warp, group, [](uint32_t lane, uint32_t delta) {
@@ -66,7 +73,14 @@ uint32_t shuffle(const Operation& operation, uint32_t word, uint32_t operand, rk
 
 }  // namespace detail
 
-void warp_sync(uint32_t mask, rk::sim::Site site) { rk::sim::running.core->arrive({&kWarpSync, mask, 0, site}); }
+void warp_sync(uint32_t mask, rk::sim::Site site) {
+  if constexpr (rk::sim::kChecked) {
+    if (!rk::sim::enabled(site, rk::sim::SiteKind::warp_sync)) return;
+    if (!(mask >> rk::sim::lane().index & 1))
+      rk::sim::report("warp_sync with a mask that lacks the lane itself", site);
+  }
+  rk::sim::running.core->arrive({&kWarpSync, mask, 0, site});
+}
 
 uint32_t ballot(bool predicate, rk::sim::Site site) {
   rk::sim::Slot& slot = rk::sim::slot();

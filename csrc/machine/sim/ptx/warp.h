@@ -16,7 +16,8 @@ uint32_t shuffle(const rk::sim::Operation& operation, uint32_t word, uint32_t op
 extern const rk::sim::Operation kShflXor, kShflDown, kShflUp, kShflIdx;
 
 template <class T>
-RK_DEVICE T shuffle_value(const rk::sim::Operation& operation, T value, uint32_t operand, rk::sim::Site site) {
+RK_DEVICE T shuffle_value(const rk::sim::Operation& operation, T value, uint32_t operand,
+                          rk::sim::Site site) {
   static_assert(sizeof(T) == 4, "a shuffle moves one 32-bit register");
   uint32_t word;
   std::memcpy(&word, &value, 4);
@@ -53,7 +54,9 @@ RK_DEVICE T shfl_idx(T value, uint32_t lane, rk::sim::Site site = rk::sim::Site:
 }
 
 uint32_t ballot(bool predicate, rk::sim::Site site = rk::sim::Site::here());
-RK_DEVICE bool any(bool predicate, rk::sim::Site site = rk::sim::Site::here()) { return ballot(predicate, site) != 0; }
+RK_DEVICE bool any(bool predicate, rk::sim::Site site = rk::sim::Site::here()) {
+  return ballot(predicate, site) != 0;
+}
 RK_DEVICE bool all(bool predicate, rk::sim::Site site = rk::sim::Site::here()) {
   return ballot(!predicate, site) == 0;
 }
