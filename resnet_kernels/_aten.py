@@ -89,9 +89,11 @@ def _epilogue(
         owned = owned or wide is not y
         y = wide
     if owned and not differentiable:
-        if s is not None:
+        if s is not None and b is not None:
+            torch.addcmul(per_channel(b), y, per_channel(s), out=y)
+        elif s is not None:
             y.mul_(per_channel(s))
-        if b is not None:
+        elif b is not None:
             y.add_(per_channel(b))
         if residual is not None:
             y.add_(residual)
