@@ -7,6 +7,7 @@ import threading
 import pytest
 import torch
 from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 import resnet_kernels as rk
 from resnet_kernels import _native
@@ -142,6 +143,27 @@ def gpu(monkeypatch):
 def test_gpu_tensors(call, name, gpu):
     with rk.backend(name):
         assert call(*conv("cuda")).device == torch.device("cuda", 0)
+
+
+class OneConvolution(torch.nn.Module):
+    def __init__(self, device):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.empty(4, 4, 3, 3, device=device))
+
+    def forward(self, x):
+        return rk.ops.conv_bn_act(x, self.weight)
+
+
+@pytest.mark.parametrize("strict", (False, True))
+def test_gpu_export_keeps_the_operator(strict, monkeypatch):
+    """The device and backend questions of a GPU's path are constants to dynamo, as the CPU's are."""
+    monkeypatch.setattr(backends, "_capability", {0: (9, 0)})
+    monkeypatch.setattr(_native, "_cuda_error", None)
+    with FakeTensorMode(shape_env=ShapeEnv()):
+        net, x = OneConvolution("cuda"), torch.empty(2, 4, 5, 5, device="cuda")
+        batch = ({0: torch.export.Dim("n")},)
+        program = torch.export.export(net, (x,), dynamic_shapes=batch, strict=strict)
+    assert "resnet_kernels.conv_fprop.default" in [str(node.target) for node in program.graph.nodes]
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
