@@ -31,6 +31,7 @@ struct ConvShape {
   constexpr int64_t q() const { return (w + 2 * pad_w - dilation_w * (s - 1) - 1) / stride_w + 1; }
   constexpr int64_t gemm_m() const { return n * p() * q(); }
   constexpr int64_t gemm_k() const { return r * s * c; }
+  constexpr int64_t weight_elements() const { return k * r * s * c; }
 };
 
 std::string describe(const ConvShape& shape);
@@ -56,9 +57,59 @@ struct ConvFprop {
   const void* weight;    // [k, r, s, c]
   const void* residual;  // [n, p, q, k] or null
   void* y;               // [n, p, q, k]
+  float* partials;       // null, or [tiles, k, 2]: mean and M2 of the rounded y, per tile of pixels
   Stream stream;
 };
 void conv_fprop(const ConvFprop& problem);
+
+// How conv_fprop cuts the n p q pixels: tiles of `tile_rows`, the last one smaller.
+struct RowTiles {
+  int64_t tiles, tile_rows;
+};
+RowTiles conv_fprop_row_tiles(const ConvFprop& problem);
+
+// dx = mask . (transposed conv(dy, weight) + residual), rounded last; and the sums BatchNorm's backward needs of it.
+struct ConvDgrad {
+  ConvShape shape;  // of the forward convolution
+  DType dtype;
+  bool tf32;
+  const void* dy;        // [n, p, q, k]
+  const void* weight;    // [k, r, s, c]
+  void* transposed;      // workspace: the weights' size
+  const void* residual;  // gradient that arrives beside dy's, [n, h, w, c], or null
+  const uint32_t* mask;  // bit = the gradient passes, [n, h, w, ceil(c / 32)], or null
+  void* dx;              // [n, h, w, c]
+  float* partials;       // null, or [tiles, c, 2]: sum dx and sum dx (bn_input - bn_mean), per tile of pixels
+  const void* bn_input;  // [n, h, w, c], with partials
+  const float* bn_mean;  // [c], with partials
+  Stream stream;
+};
+void conv_dgrad(const ConvDgrad& problem);
+int64_t conv_dgrad_row_tiles(const ConvDgrad& problem);
+
+// dw = sum over pixels of dy x^T, in float32 over a fixed number of ranges of pixels, added in order, rounded last.
+struct ConvWgrad {
+  ConvShape shape;
+  DType dtype;
+  bool tf32;
+  const void* dy;   // [n, p, q, k]
+  const void* x;    // [n, h, w, c]
+  float* partials;  // workspace: [splits, k, r, s, c]
+  void* dw;         // [k, r, s, c]
+  Stream stream;
+};
+void conv_wgrad(const ConvWgrad& problem);
+int64_t conv_wgrad_splits(const ConvWgrad& problem);
+
+// The tiles' partials become [2, channels]: merged means and M2 (moments), or added sums.
+struct StatisticsReduction {
+  const float* partials;  // [tiles, channels, 2]
+  float* result;          // [2, channels]
+  int64_t tiles, tile_rows, pixels, channels;
+  bool moments;
+  Stream stream;
+};
+void reduce_statistics(const StatisticsReduction& problem);
 
 // y = max_pool_3x3/2(relu(affine(conv(x, weight)))): the stem of a residual network.
 // True when one fused kernel covers the problem; otherwise the caller runs conv_fprop and max_pool.

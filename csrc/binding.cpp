@@ -11,6 +11,7 @@
 
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "api.h"
@@ -108,6 +109,30 @@ Tensor empty_activation(const Tensor& like, int64_t n, int64_t c, int64_t h, int
                               MemoryFormat::ChannelsLast);
 }
 
+Tensor empty_floats(const Tensor& like, const Ints& sizes) {
+  return torch::stable::empty(sizes, ScalarType::Float, std::nullopt, like.device());
+}
+
+// An optional tensor of the same layout, shape, dtype and device as `like`.
+void check_like(const Tensor& like, const OptionalTensor& other, const char* op, const char* name) {
+  if (!other) return;
+  check_activation(*other, op, name);
+  check_same(like, *other, op, name);
+  for (int64_t dim = 0; dim < 4; ++dim) {
+    STD_TORCH_CHECK(other->size(dim) == like.size(dim), op, ": ", name, " must have the output's shape");
+  }
+}
+
+// ReLU's mask: int32 [N, H, W, ceil(C / 32)], bit = channel.
+void check_mask(const Tensor& like, const OptionalTensor& mask, const char* op) {
+  if (!mask) return;
+  STD_TORCH_CHECK(mask->scalar_type() == ScalarType::Int && mask->is_contiguous() && mask->dim() == 4 &&
+                      mask->device() == like.device() && mask->size(0) == like.size(0) &&
+                      mask->size(1) == like.size(2) && mask->size(2) == like.size(3) &&
+                      mask->size(3) == (like.size(1) + 31) / 32,
+                  op, ": mask must be a contiguous int32 [N, H, W, ceil(C / 32)]");
+}
+
 rk::ConvShape conv_shape(const Tensor& x, const Tensor& weight, const Ints& stride, const Ints& padding,
                          const Ints& dilation, const char* op) {
   check_activation(x, op, "x");
@@ -143,13 +168,7 @@ Tensor conv_fprop(const Tensor& x, const Tensor& weight, const OptionalTensor& s
   const rk::ConvShape shape = conv_shape(x, weight, stride, padding, dilation, kOp);
   const OnDeviceOf guard(x);
   Tensor y = empty_activation(x, shape.n, shape.k, shape.p(), shape.q());
-  if (residual) {
-    check_activation(*residual, kOp, "residual");
-    check_same(x, *residual, kOp, "residual");
-    for (int64_t dim = 0; dim < 4; ++dim) {
-      STD_TORCH_CHECK(residual->size(dim) == y.size(dim), kOp, ": residual must have the output's shape");
-    }
-  }
+  check_like(y, residual, kOp, "residual");
   if (y.numel() == 0) return y;
   rk::conv_fprop({.shape = shape,
                   .dtype = dtype_of(x, kOp),
@@ -160,8 +179,124 @@ Tensor conv_fprop(const Tensor& x, const Tensor& weight, const OptionalTensor& s
                   .weight = weight.const_data_ptr(),
                   .residual = residual ? residual->const_data_ptr() : nullptr,
                   .y = y.mutable_data_ptr(),
+                  .partials = nullptr,
                   .stream = current_stream(x)});
   return y;
+}
+
+// Training: the raw convolution and its batch statistics, [2, K]: mean and sum of squared deviations of the rounded output.
+std::tuple<Tensor, Tensor> conv_fprop_stats(const Tensor& x, const Tensor& weight, const Ints& stride,
+                                            const Ints& padding, const Ints& dilation, bool tf32) {
+  constexpr const char* kOp = "conv_fprop_stats";
+  const rk::ConvShape shape = conv_shape(x, weight, stride, padding, dilation, kOp);
+  const OnDeviceOf guard(x);
+  Tensor y = empty_activation(x, shape.n, shape.k, shape.p(), shape.q());
+  STD_TORCH_CHECK(y.numel() > 0, kOp, ": an empty output has no statistics");
+  Tensor moments = empty_floats(x, {2, shape.k});
+  rk::ConvFprop problem = {.shape = shape,
+                           .dtype = dtype_of(x, kOp),
+                           .tf32 = tf32,
+                           .relu = false,
+                           .affine = {},
+                           .x = x.const_data_ptr(),
+                           .weight = weight.const_data_ptr(),
+                           .residual = nullptr,
+                           .y = y.mutable_data_ptr(),
+                           .partials = nullptr,
+                           .stream = current_stream(x)};
+  const rk::RowTiles tiles = rk::conv_fprop_row_tiles(problem);
+  Tensor partials = empty_floats(x, {tiles.tiles, shape.k, 2});
+  problem.partials = partials.mutable_data_ptr<float>();
+  rk::conv_fprop(problem);
+  rk::reduce_statistics({.partials = problem.partials,
+                         .result = moments.mutable_data_ptr<float>(),
+                         .tiles = tiles.tiles,
+                         .tile_rows = tiles.tile_rows,
+                         .pixels = shape.gemm_m(),
+                         .channels = shape.k,
+                         .moments = true,
+                         .stream = problem.stream});
+  return {y, moments};
+}
+
+// dx of a convolution whose input has the size [.., .., input_size]. With bn_input and bn_mean also the sums over pixels of
+// dx and of dx (bn_input - bn_mean), [2, C]; without, an empty tensor.
+std::tuple<Tensor, Tensor> conv_dgrad(const Tensor& dy, const Tensor& weight, const OptionalTensor& residual,
+                                      const OptionalTensor& mask, const OptionalTensor& bn_input,
+                                      const OptionalTensor& bn_mean, const Ints& input_size, const Ints& stride,
+                                      const Ints& padding, const Ints& dilation, bool tf32) {
+  constexpr const char* kOp = "conv_dgrad";
+  check_activation(dy, kOp, "dy");
+  check_pair(input_size, 1, kOp, "input_size");
+  const OnDeviceOf guard(dy);
+  Tensor dx = empty_activation(dy, dy.size(0), weight.size(1), input_size[0], input_size[1]);
+  const rk::ConvShape shape = conv_shape(dx, weight, stride, padding, dilation, kOp);
+  STD_TORCH_CHECK(dy.size(1) == shape.k && dy.size(2) == shape.p() && dy.size(3) == shape.q(), kOp,
+                  ": dy is not an output of ", rk::describe(shape));
+  check_same(dy, weight, kOp, "weight");
+  check_like(dx, residual, kOp, "residual");
+  check_like(dx, bn_input, kOp, "bn_input");
+  check_mask(dx, mask, kOp);
+  STD_TORCH_CHECK(bn_input.has_value() == bn_mean.has_value(), kOp, ": bn_input and bn_mean come together");
+  Tensor sums = empty_floats(dy, {bn_input ? 2 : 0, shape.c});
+  if (dx.numel() == 0) return {dx, sums};
+  Tensor transposed = torch::stable::empty({shape.weight_elements()}, dy.scalar_type(), std::nullopt, dy.device());
+  rk::ConvDgrad problem = {.shape = shape,
+                           .dtype = dtype_of(dy, kOp),
+                           .tf32 = tf32,
+                           .dy = dy.const_data_ptr(),
+                           .weight = weight.const_data_ptr(),
+                           .transposed = transposed.mutable_data_ptr(),
+                           .residual = residual ? residual->const_data_ptr() : nullptr,
+                           .mask = mask ? static_cast<const uint32_t*>(mask->const_data_ptr()) : nullptr,
+                           .dx = dx.mutable_data_ptr(),
+                           .partials = nullptr,
+                           .bn_input = bn_input ? bn_input->const_data_ptr() : nullptr,
+                           .bn_mean = vector_pointer(bn_mean, dy, shape.c, kOp, "bn_mean"),
+                           .stream = current_stream(dy)};
+  if (!bn_input) {
+    rk::conv_dgrad(problem);
+    return {dx, sums};
+  }
+  const int64_t tiles = rk::conv_dgrad_row_tiles(problem);
+  Tensor partials = empty_floats(dy, {tiles, shape.c, 2});
+  problem.partials = partials.mutable_data_ptr<float>();
+  rk::conv_dgrad(problem);
+  rk::reduce_statistics({.partials = problem.partials,
+                         .result = sums.mutable_data_ptr<float>(),
+                         .tiles = tiles,
+                         .tile_rows = 0,
+                         .pixels = shape.n * shape.h * shape.w,
+                         .channels = shape.c,
+                         .moments = false,
+                         .stream = problem.stream});
+  return {dx, sums};
+}
+
+Tensor conv_wgrad(const Tensor& dy, const Tensor& x, const Ints& kernel, const Ints& stride, const Ints& padding,
+                  const Ints& dilation, bool tf32) {
+  constexpr const char* kOp = "conv_wgrad";
+  check_pair(kernel, 1, kOp, "kernel");
+  check_activation(dy, kOp, "dy");
+  check_same(x, dy, kOp, "dy");
+  const OnDeviceOf guard(x);
+  Tensor dw = empty_activation(x, dy.size(1), x.size(1), kernel[0], kernel[1]);
+  const rk::ConvShape shape = conv_shape(x, dw, stride, padding, dilation, kOp);
+  STD_TORCH_CHECK(dy.size(0) == shape.n && dy.size(2) == shape.p() && dy.size(3) == shape.q(), kOp,
+                  ": dy is not an output of ", rk::describe(shape));
+  if (dw.numel() == 0) return dw;
+  rk::ConvWgrad problem = {.shape = shape,
+                           .dtype = dtype_of(x, kOp),
+                           .tf32 = tf32,
+                           .dy = dy.const_data_ptr(),
+                           .x = x.const_data_ptr(),
+                           .partials = nullptr,
+                           .dw = dw.mutable_data_ptr(),
+                           .stream = current_stream(x)};
+  Tensor partials = empty_floats(x, {rk::conv_wgrad_splits(problem), shape.weight_elements()});
+  problem.partials = partials.mutable_data_ptr<float>();
+  rk::conv_wgrad(problem);
+  return dw;
 }
 
 Tensor max_pool(const Tensor& x, const Ints& kernel, const Ints& stride, const Ints& padding) {
@@ -222,13 +357,7 @@ Tensor bn_apply(const Tensor& x, const OptionalTensor& scale, const OptionalTens
                 const OptionalTensor& var, double eps, const OptionalTensor& residual, bool relu) {
   constexpr const char* kOp = "bn_apply";
   check_activation(x, kOp, "x");
-  if (residual) {
-    check_activation(*residual, kOp, "residual");
-    check_same(x, *residual, kOp, "residual");
-    for (int64_t dim = 0; dim < 4; ++dim) {
-      STD_TORCH_CHECK(residual->size(dim) == x.size(dim), kOp, ": residual must have x's shape");
-    }
-  }
+  check_like(x, residual, kOp, "residual");
   const OnDeviceOf guard(x);
   Tensor y = empty_activation(x, x.size(0), x.size(1), x.size(2), x.size(3));
   if (y.numel() == 0) return y;
@@ -292,6 +421,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
                   .weight = weight.const_data_ptr(),
                   .residual = nullptr,
                   .y = y.mutable_data_ptr(),
+                  .partials = nullptr,
                   .stream = current_stream(x)});
   return y;
 }
@@ -302,6 +432,9 @@ Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
 
 RK_LIBRARY_IMPL(RK_NAMESPACE, RK_DISPATCH_KEY, m) {
   m.impl("conv_fprop", TORCH_BOX(&conv_fprop));
+  m.impl("conv_fprop_stats", TORCH_BOX(&conv_fprop_stats));
+  m.impl("conv_dgrad", TORCH_BOX(&conv_dgrad));
+  m.impl("conv_wgrad", TORCH_BOX(&conv_wgrad));
   m.impl("bn_apply", TORCH_BOX(&bn_apply));
   m.impl("conv_bn_relu_maxpool", TORCH_BOX(&conv_bn_relu_maxpool));
   m.impl("max_pool", TORCH_BOX(&max_pool));

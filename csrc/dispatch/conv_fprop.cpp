@@ -1,60 +1,76 @@
 // conv_fprop: problem -> configuration -> launch.
-#include "dispatch/conv_fprop.h"
-
-#include <limits>
 #include <stdexcept>
 
+#include "api.h"
+#include "dispatch/conv_tile_choice.h"
 #include "dispatch/problem.h"
+#include "kernels/sm80/launchers.h"
 #include "machine/device.h"
 
 namespace rk {
 namespace {
 
-using sm80::FpropConfig;
-
-// Convolution with one tap, no padding and unit stride: rows of pixels, whatever the image.
-ConvShape as_matrix_product(const ConvShape& shape) {
-  return {.n = shape.n * shape.h * shape.w,
-          .h = 1,
-          .w = 1,
-          .c = shape.c,
-          .k = shape.k,
-          .r = 1,
-          .s = 1,
-          .stride_h = 1,
-          .stride_w = 1,
-          .pad_h = 0,
-          .pad_w = 0,
-          .dilation_h = 1,
-          .dilation_w = 1};
+// A convolution with one tap, no padding and unit stride is a matrix product over pixels, whatever the image.
+ConvShape simplify(const ConvShape& shape) {
+  const bool pointwise = shape.r == 1 && shape.s == 1 && shape.stride_h == 1 && shape.stride_w == 1 &&
+                         shape.pad_h == 0 && shape.pad_w == 0;
+  if (!pointwise) return shape;
+  ConvShape product = shape;
+  product.n = shape.n * shape.h * shape.w;
+  product.h = product.w = product.dilation_h = product.dilation_w = 1;
+  return product;
 }
 
-bool is_pointwise(const ConvShape& shape) {
-  return shape.r == 1 && shape.s == 1 && shape.stride_h == 1 && shape.stride_w == 1 && shape.pad_h == 0 &&
-         shape.pad_w == 0;
+struct Configuration {
+  bool ffma;
+  bool vector_operands;
+  const dispatch::ConvTileTraits& tile;
+};
+
+Configuration configure(const ConvFprop& problem) {
+  const ConvShape& shape = problem.shape;
+  const bool ffma = problem.dtype == DType::f32 && !problem.tf32;
+  const bool vector = dispatch::aligned_chunks(problem.dtype, shape.c, {problem.x, problem.weight});
+  return {ffma, vector,
+          dispatch::choose_conv_tile(shape.gemm_m(), shape.k, vector, ffma, machine::sm_count())};
 }
 
 }  // namespace
 
+RowTiles conv_fprop_row_tiles(const ConvFprop& problem) {
+  const int64_t rows = configure(problem).tile.m;
+  return {.tiles = (problem.shape.gemm_m() + rows - 1) / rows, .tile_rows = rows};
+}
+
 void conv_fprop(const ConvFprop& problem) {
-  const ConvShape& given = problem.shape;
-  const ConvShape shape = is_pointwise(given) ? as_matrix_product(given) : given;
-  const tile::ConvGeometry conv = dispatch::fprop_geometry(shape);
-  const bool vector_operands =
-      dispatch::aligned_chunks(problem.dtype, shape.c, {problem.x, problem.weight});
-  const bool vector_epilogue = dispatch::aligned_chunks(problem.dtype, shape.k, {problem.residual, problem.y});
-  const bool ffma = problem.dtype == DType::f32 && !problem.tf32;
-  const FpropConfig config = {.tile = dispatch::choose_fprop_tile(shape, vector_operands, ffma, machine::sm_count()),
-                              .vector_operands = vector_operands,
-                              .vector_epilogue = vector_epilogue};
+  const Configuration config = configure(problem);
+  const bool vector_epilogue = dispatch::aligned_chunks(problem.dtype, problem.shape.k, {problem.residual, problem.y});
+  const tile::Statistics statistics = {
+      .kind = problem.partials != nullptr ? tile::Statistics::Kind::moments : tile::Statistics::Kind::none,
+      .partials = reinterpret_cast<Words2*>(problem.partials),
+      .bn_input = nullptr,
+      .mean = nullptr,
+      .row_tiles = conv_fprop_row_tiles(problem).tiles};
+  const sm80::ConvGemm gemm = {.tile = config.tile.tile,
+                               .vector_operands = config.vector_operands,
+                               .phases = 1,
+                               .conv = {dispatch::fprop_geometry(simplify(problem.shape))},
+                               .source = problem.x,
+                               .weight = problem.weight,
+                               .epilogue = {.affine = problem.affine,
+                                            .residual = problem.residual,
+                                            .mask = nullptr,
+                                            .y = problem.y,
+                                            .relu = problem.relu,
+                                            .vector = vector_epilogue,
+                                            .statistics = statistics},
+                               .stream = problem.stream};
   switch (problem.dtype) {
-    case DType::bf16: return sm80::launch_conv_fprop_bf16(config, conv, problem);
-    case DType::f16: return sm80::launch_conv_fprop_f16(config, conv, problem);
-    case DType::f32:
-      return ffma ? sm80::launch_conv_fprop_f32(config, conv, problem)
-                  : sm80::launch_conv_fprop_tf32(config, conv, problem);
+    case DType::bf16: return sm80::launch_conv_fprop_bf16(gemm);
+    case DType::f16: return sm80::launch_conv_fprop_f16(gemm);
+    case DType::f32: return config.ffma ? sm80::launch_conv_fprop_f32(gemm) : sm80::launch_conv_fprop_tf32(gemm);
   }
-  throw std::runtime_error("conv_fprop: unknown dtype for " + describe(given));
+  throw std::runtime_error("conv_fprop: unknown dtype for " + describe(problem.shape));
 }
 
 }  // namespace rk

@@ -17,20 +17,11 @@
 #include "api.h"
 #include "tile/affine.h"
 #include "tile/conv_geometry.h"
+#include "tile/epilogue_params.h"
 #include "tile/format.h"
 #include "tile/statistics.h"
 
 namespace rk::tile {
-
-struct Epilogue {
-  Affine affine;
-  const void* residual;  // [pixels, columns] or null
-  const uint32_t* mask;  // [pixels, ceil(columns / 32)], bit = column; or null: everything passes
-  void* y;               // [pixels, columns]
-  bool relu;
-  bool vector;  // columns are a multiple of a chunk; residual, y and the statistics' input are 16-byte aligned
-  Statistics statistics;
-};
 
 // Words between rows of the panel: eight more than the tile's width, so that the four rows that fragments write at once lie
 // in different banks.

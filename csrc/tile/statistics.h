@@ -19,16 +19,9 @@
 #include <ptx/shared.h>
 
 #include "machine/words.h"
+#include "tile/epilogue_params.h"
 
 namespace rk::tile {
-
-struct Statistics {
-  enum class Kind : uint8_t { none, moments, gradient };
-  Kind kind;
-  Words2* partials;      // [row tiles, columns]: (mean, M2) or (sum g, sum g (x - mean)), float32
-  const void* bn_input;  // gradient: x, [pixels, columns]
-  const float* mean;     // gradient: [columns]
-};
 
 // (n, mean, M2) of two disjoint sets becomes that of their union, in the first.
 RK_DEVICE void merge_moments(float& n, float& mean, float& m2, float other_n, float other_mean, float other_m2) {

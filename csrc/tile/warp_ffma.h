@@ -68,11 +68,4 @@ class WarpFfma {
   uint32_t row_a_, row_b_;
 };
 
-struct Ffma {
-  using Format = F32;
-  static constexpr char kName[] = "f32";
-  template <int kM, int kN>
-  using Warp = WarpFfma<kM, kN>;
-};
-
 }  // namespace rk::tile

@@ -9,10 +9,8 @@
 
 #include <ptx/ids.h>
 #include <ptx/ldmatrix.h>
-#include <ptx/mma.h>
 #include <ptx/shared.h>
 
-#include "tile/format.h"
 #include "tile/swizzle.h"
 
 namespace rk::tile {
@@ -92,40 +90,6 @@ class WarpMma {
  private:
   float acc_[kMmaM][kMmaN][4];
   uint32_t offset_a_, offset_b_;
-};
-
-struct MmaBf16 {
-  using Format = Bf16;
-  static constexpr char kName[] = "bf16";
-  template <int kM, int kN>
-  using Warp = WarpMma<MmaBf16, kM, kN>;
-  static RK_DEVICE uint32_t operand(uint32_t word) { return word; }
-  static RK_DEVICE void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    ptx::mma_m16n8k16_bf16(d, a, b);
-  }
-};
-
-struct MmaF16 {
-  using Format = F16;
-  static constexpr char kName[] = "f16";
-  template <int kM, int kN>
-  using Warp = WarpMma<MmaF16, kM, kN>;
-  static RK_DEVICE uint32_t operand(uint32_t word) { return word; }
-  static RK_DEVICE void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    ptx::mma_m16n8k16_f16(d, a, b);
-  }
-};
-
-// float32 in memory, rounded to TF32 on its way into the tensor core (left to itself, mma would truncate).
-struct MmaTf32 {
-  using Format = F32;
-  static constexpr char kName[] = "tf32";
-  template <int kM, int kN>
-  using Warp = WarpMma<MmaTf32, kM, kN>;
-  static RK_DEVICE uint32_t operand(uint32_t word) { return ptx::cvt_tf32(std::bit_cast<float>(word)); }
-  static RK_DEVICE void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    ptx::mma_m16n8k8_tf32(d, a, b);
-  }
 };
 
 }  // namespace rk::tile

@@ -3,22 +3,62 @@
 
 #include "api.h"
 #include "tile/conv_geometry.h"
+#include "tile/epilogue_params.h"
 
 namespace rk::sm80 {
 
-// A tile of conv_fprop; the instantiations are in conv_fprop_*.cu, the shapes in conv_fprop_tiles.h.
-enum class FpropTile : uint8_t { t128x128, t128x64, t64x64 };
+// A tile of conv_gemm: GEMM rows x columns; the shapes are in conv_tiles.h.
+enum class ConvTile : uint8_t { t128x128, t128x64, t64x64 };
 
-struct FpropConfig {
-  FpropTile tile;
-  bool vector_operands;  // 16-byte cp.async of x and weight; false: element by element, tile t64x64 only
-  bool vector_epilogue;  // 16-byte residual and output
+constexpr int kDgradPhasesPerLaunch = 4;
+
+// One launch of conv_gemm: problem and configuration.
+struct ConvGemm {
+  ConvTile tile;
+  bool vector_operands;  // 16-byte cp.async of source and weight; false: element by element, tile t64x64 only
+  int phases;            // of conv that exist; fprop has one
+  tile::ConvGeometry conv[kDgradPhasesPerLaunch];
+  const void* source;
+  const void* weight;
+  tile::Epilogue epilogue;
+  Stream stream;
 };
 
-void launch_conv_fprop_bf16(const FpropConfig& config, const tile::ConvGeometry& conv, const ConvFprop& problem);
-void launch_conv_fprop_f16(const FpropConfig& config, const tile::ConvGeometry& conv, const ConvFprop& problem);
-void launch_conv_fprop_tf32(const FpropConfig& config, const tile::ConvGeometry& conv, const ConvFprop& problem);
-void launch_conv_fprop_f32(const FpropConfig& config, const tile::ConvGeometry& conv, const ConvFprop& problem);
+void launch_conv_fprop_bf16(const ConvGemm& gemm);
+void launch_conv_fprop_f16(const ConvGemm& gemm);
+void launch_conv_fprop_tf32(const ConvGemm& gemm);
+void launch_conv_fprop_f32(const ConvGemm& gemm);
+
+void launch_conv_dgrad_bf16(const ConvGemm& gemm);
+void launch_conv_dgrad_f16(const ConvGemm& gemm);
+void launch_conv_dgrad_tf32(const ConvGemm& gemm);
+void launch_conv_dgrad_f32(const ConvGemm& gemm);
+
+// w' = w with filters and channels exchanged, as dgrad multiplies it.
+void launch_krsc_to_crsk(const ConvShape& shape, DType dtype, const void* weight, void* transposed, Stream stream);
+
+// One launch of conv_wgrad: the geometry of fprop, and how the pixels are cut.
+struct WgradGemm {
+  bool large_tile;  // 128x128, else 64x64
+  bool vector;      // 16-byte cp.async of x and dy; false: element by element, 64x64 only
+  tile::ConvGeometry conv;
+  const void* x;
+  const void* dy;
+  float* partials;           // [splits, k, r s c]
+  int32_t pixels_per_split;  // a multiple of 64
+  int32_t splits;
+  Stream stream;
+};
+
+void launch_conv_wgrad_bf16(const WgradGemm& gemm);
+void launch_conv_wgrad_f16(const WgradGemm& gemm);
+void launch_conv_wgrad_tf32(const WgradGemm& gemm);
+void launch_conv_wgrad_f32(const WgradGemm& gemm);
+
+// dw = the splits' partials added in order, rounded to dtype.
+void launch_reduce_splits(const float* partials, int64_t splits, int64_t elements, DType dtype, void* dw, Stream stream);
+
+void launch_reduce_statistics(const StatisticsReduction& problem);
 
 void launch_stem_fprop(const tile::ConvGeometry& conv, const Stem& problem);
 

@@ -31,8 +31,9 @@
 #include "machine/launch_config.h"
 #include "tile/affine.h"
 #include "tile/format.h"
+#include "tile/instructions.h"
 #include "tile/name.h"
-#include "tile/warp_mma.h"
+#include "tile/swizzle.h"
 
 namespace rk::sm80 {
 namespace {
