@@ -240,6 +240,6 @@ def workers(count: int | None = None) -> int:
 def benchmark(checked: bool = False) -> dict[str, float]:
     """Measure the simulator itself on one core, in processor time; takes some seconds.
 
-    Keys: ``switch_ns`` (a lane and rendezvous), ``mma_gflops`` (a tile kernel), ``fma_gflops``, ``copy_gbytes``.
+    Keys: ``switch_ns`` (a lane, a rendezvous), ``mma_gflops`` (tile kernel), ``fma_gflops``, ``copy_gbytes``.
     """
     return dict(_native.simulator(checked).benchmark())
