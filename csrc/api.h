@@ -1,8 +1,9 @@
 // The seam between PyTorch and the kernels: plain structs in, nothing of torch, nothing of CUDA.
 //
-// binding.cpp fills these structs from tensors; dispatch/ chooses a kernel and its tile; kernels/ run on the machine
-// (CUDA or the simulator) that this translation unit was compiled against. Every function runs on the stream it is given,
-// allocates nothing, synchronises nothing, and throws std::runtime_error with the problem in the message when it cannot run.
+// binding.cpp fills these structs from tensors; dispatch/ chooses a kernel and its tile; kernels/ run on the
+// machine (CUDA or the simulator) that this translation unit was compiled against. Every function runs on the
+// stream it is given, allocates nothing, synchronises nothing, and throws std::runtime_error with the problem
+// in the message when it cannot run.
 #pragma once
 
 #include <cstdint>
@@ -50,7 +51,8 @@ struct Affine {
 struct ConvFprop {
   ConvShape shape;
   DType dtype;
-  bool tf32;  // float32 only: products of inputs rounded to TF32 on the tensor cores instead of strict float32
+  bool
+      tf32;  // float32 only: products of inputs rounded to TF32 on the tensor cores instead of strict float32
   bool relu;
   Affine affine;
   const void* x;         // [n, h, w, c]
@@ -68,7 +70,8 @@ struct RowTiles {
 };
 RowTiles conv_fprop_row_tiles(const ConvFprop& problem);
 
-// dx = mask . (transposed conv(dy, weight) + residual), rounded last; and the sums BatchNorm's backward needs of it.
+// dx = mask . (transposed conv(dy, weight) + residual), rounded last; and the sums BatchNorm's backward needs
+// of it.
 struct ConvDgrad {
   ConvShape shape;  // of the forward convolution
   DType dtype;
@@ -87,7 +90,8 @@ struct ConvDgrad {
 void conv_dgrad(const ConvDgrad& problem);
 int64_t conv_dgrad_row_tiles(const ConvDgrad& problem);
 
-// dw = sum over pixels of dy x^T, in float32 over a fixed number of ranges of pixels, added in order, rounded last.
+// dw = sum over pixels of dy x^T, in float32 over a fixed number of ranges of pixels, added in order, rounded
+// last.
 struct ConvWgrad {
   ConvShape shape;
   DType dtype;

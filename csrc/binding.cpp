@@ -1,7 +1,9 @@
-// PyTorch operators over api.h: the only file that includes torch, compiled once per machine through LibTorch's stable ABI.
+// PyTorch operators over api.h: the only file that includes torch, compiled once per machine through
+// LibTorch's stable ABI.
 //
-// Tensors were checked in Python (resnet_kernels/ops.py); what is checked again here protects memory when an operator is called
-// directly: layout, device, dtype and sizes that pointers depend on. Schemas are in resnet_kernels/_register.py.
+// Tensors were checked in Python (resnet_kernels/ops.py); what is checked again here protects memory when an
+// operator is called directly: layout, device, dtype and sizes that pointers depend on. Schemas are in
+// resnet_kernels/_register.py.
 #include <Python.h>
 #include <dlfcn.h>
 #include <torch/csrc/stable/accelerator.h>
@@ -24,17 +26,20 @@ using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 using Ints = std::vector<int64_t>;
 
-// The caller's stream. The shim lives in libtorch_cuda, which a CPU build of torch lacks and which must not become a
-// dependency of this file: it is looked up among the libraries that torch has already loaded.
+// The caller's stream. The shim lives in libtorch_cuda, which a CPU build of torch lacks and which must not
+// become a dependency of this file: it is looked up among the libraries that torch has already loaded.
 rk::Stream current_stream(const Tensor& tensor) {
   if (!tensor.is_cuda()) return nullptr;
   using CurrentStream = AOTITorchError (*)(int32_t, void**);
   static const auto get = [] {
     void* library = dlopen("libtorch_cuda.so", RTLD_NOLOAD | RTLD_LAZY);
-    return library == nullptr ? nullptr
-                              : reinterpret_cast<CurrentStream>(dlsym(library, "aoti_torch_get_current_cuda_stream"));
+    return library == nullptr
+               ? nullptr
+               : reinterpret_cast<CurrentStream>(dlsym(library, "aoti_torch_get_current_cuda_stream"));
   }();
-  STD_TORCH_CHECK(get != nullptr, "resnet_kernels: this PyTorch has no CUDA stream shim; install a CUDA build of torch >= 2.10");
+  STD_TORCH_CHECK(
+      get != nullptr,
+      "resnet_kernels: this PyTorch has no CUDA stream shim; install a CUDA build of torch >= 2.10");
   void* stream = nullptr;
   TORCH_ERROR_CODE_CHECK(get(tensor.get_device_index(), &stream));
   return stream;
@@ -64,7 +69,8 @@ rk::DType dtype_of(const Tensor& tensor, const char* op) {
 bool is_channels_last(const Tensor& t) {
   if (t.dim() != 4) return false;
   const auto fits = [&](int64_t dim, int64_t stride) { return t.size(dim) == 1 || t.stride(dim) == stride; };
-  return fits(1, 1) && fits(3, t.size(1)) && fits(2, t.size(1) * t.size(3)) && fits(0, t.size(1) * t.size(2) * t.size(3));
+  return fits(1, 1) && fits(3, t.size(1)) && fits(2, t.size(1) * t.size(3)) &&
+         fits(0, t.size(1) * t.size(2) * t.size(3));
 }
 
 bool is_matrix(const Tensor& t) {
@@ -83,8 +89,9 @@ void check_activation(const Tensor& x, const char* op, const char* name) {
 const float* vector_pointer(const OptionalTensor& vector, const Tensor& x, int64_t channels, const char* op,
                             const char* name) {
   if (!vector) return nullptr;
-  STD_TORCH_CHECK(vector->scalar_type() == ScalarType::Float && vector->dim() == 1 && vector->size(0) == channels &&
-                      (channels == 1 || vector->stride(0) == 1) && vector->device() == x.device(),
+  STD_TORCH_CHECK(vector->scalar_type() == ScalarType::Float && vector->dim() == 1 &&
+                      vector->size(0) == channels && (channels == 1 || vector->stride(0) == 1) &&
+                      vector->device() == x.device(),
                   op, ": ", name, " must be a dense float32 vector of ", channels, " elements on x's device");
   return vector->const_data_ptr<float>();
 }
@@ -138,7 +145,8 @@ rk::ConvShape conv_shape(const Tensor& x, const Tensor& weight, const Ints& stri
   check_activation(x, op, "x");
   STD_TORCH_CHECK(is_channels_last(weight), op, ": weight must be dense channels_last [K, C, R, S]");
   check_same(x, weight, op, "weight");
-  STD_TORCH_CHECK(weight.size(1) == x.size(1), op, ": weight has ", weight.size(1), " channels and x has ", x.size(1));
+  STD_TORCH_CHECK(weight.size(1) == x.size(1), op, ": weight has ", weight.size(1), " channels and x has ",
+                  x.size(1));
   check_pair(stride, 1, op, "stride");
   check_pair(padding, 0, op, "padding");
   check_pair(dilation, 1, op, "dilation");
@@ -161,9 +169,10 @@ rk::ConvShape conv_shape(const Tensor& x, const Tensor& weight, const Ints& stri
   return shape;
 }
 
-Tensor conv_fprop(const Tensor& x, const Tensor& weight, const OptionalTensor& scale, const OptionalTensor& shift,
-                  const OptionalTensor& mean, const OptionalTensor& var, double eps, const OptionalTensor& residual,
-                  const Ints& stride, const Ints& padding, const Ints& dilation, bool relu, bool tf32) {
+Tensor conv_fprop(const Tensor& x, const Tensor& weight, const OptionalTensor& scale,
+                  const OptionalTensor& shift, const OptionalTensor& mean, const OptionalTensor& var,
+                  double eps, const OptionalTensor& residual, const Ints& stride, const Ints& padding,
+                  const Ints& dilation, bool relu, bool tf32) {
   constexpr const char* kOp = "conv_fprop";
   const rk::ConvShape shape = conv_shape(x, weight, stride, padding, dilation, kOp);
   const OnDeviceOf guard(x);
@@ -184,7 +193,8 @@ Tensor conv_fprop(const Tensor& x, const Tensor& weight, const OptionalTensor& s
   return y;
 }
 
-// Training: the raw convolution and its batch statistics, [2, K]: mean and sum of squared deviations of the rounded output.
+// Training: the raw convolution and its batch statistics, [2, K]: mean and sum of squared deviations of the
+// rounded output.
 std::tuple<Tensor, Tensor> conv_fprop_stats(const Tensor& x, const Tensor& weight, const Ints& stride,
                                             const Ints& padding, const Ints& dilation, bool tf32) {
   constexpr const char* kOp = "conv_fprop_stats";
@@ -219,12 +229,13 @@ std::tuple<Tensor, Tensor> conv_fprop_stats(const Tensor& x, const Tensor& weigh
   return {y, moments};
 }
 
-// dx of a convolution whose input has the size [.., .., input_size]. With bn_input and bn_mean also the sums over pixels of
-// dx and of dx (bn_input - bn_mean), [2, C]; without, an empty tensor.
+// dx of a convolution whose input has the size [.., .., input_size]. With bn_input and bn_mean also the sums
+// over pixels of dx and of dx (bn_input - bn_mean), [2, C]; without, an empty tensor.
 std::tuple<Tensor, Tensor> conv_dgrad(const Tensor& dy, const Tensor& weight, const OptionalTensor& residual,
                                       const OptionalTensor& mask, const OptionalTensor& bn_input,
-                                      const OptionalTensor& bn_mean, const Ints& input_size, const Ints& stride,
-                                      const Ints& padding, const Ints& dilation, bool tf32) {
+                                      const OptionalTensor& bn_mean, const Ints& input_size,
+                                      const Ints& stride, const Ints& padding, const Ints& dilation,
+                                      bool tf32) {
   constexpr const char* kOp = "conv_dgrad";
   check_activation(dy, kOp, "dy");
   check_pair(input_size, 1, kOp, "input_size");
@@ -240,7 +251,8 @@ std::tuple<Tensor, Tensor> conv_dgrad(const Tensor& dy, const Tensor& weight, co
   STD_TORCH_CHECK(bn_input.has_value() == bn_mean.has_value(), kOp, ": bn_input and bn_mean come together");
   Tensor sums = empty_floats(dy, {bn_input ? 2 : 0, shape.c});
   if (dx.numel() == 0) return {dx, sums};
-  Tensor transposed = torch::stable::empty({shape.weight_elements()}, dy.scalar_type(), std::nullopt, dy.device());
+  Tensor transposed =
+      torch::stable::empty({shape.weight_elements()}, dy.scalar_type(), std::nullopt, dy.device());
   rk::ConvDgrad problem = {.shape = shape,
                            .dtype = dtype_of(dy, kOp),
                            .tf32 = tf32,
@@ -273,8 +285,8 @@ std::tuple<Tensor, Tensor> conv_dgrad(const Tensor& dy, const Tensor& weight, co
   return {dx, sums};
 }
 
-Tensor conv_wgrad(const Tensor& dy, const Tensor& x, const Ints& kernel, const Ints& stride, const Ints& padding,
-                  const Ints& dilation, bool tf32) {
+Tensor conv_wgrad(const Tensor& dy, const Tensor& x, const Ints& kernel, const Ints& stride,
+                  const Ints& padding, const Ints& dilation, bool tf32) {
   constexpr const char* kOp = "conv_wgrad";
   check_pair(kernel, 1, kOp, "kernel");
   check_activation(dy, kOp, "dy");
@@ -319,8 +331,8 @@ Tensor max_pool(const Tensor& x, const Ints& kernel, const Ints& stride, const I
                          .x = x.const_data_ptr(),
                          .y = nullptr,
                          .stream = current_stream(x)};
-  STD_TORCH_CHECK(problem.h + 2 * problem.pad_h >= problem.r && problem.w + 2 * problem.pad_w >= problem.s, kOp,
-                  ": the window is larger than the padded image");
+  STD_TORCH_CHECK(problem.h + 2 * problem.pad_h >= problem.r && problem.w + 2 * problem.pad_w >= problem.s,
+                  kOp, ": the window is larger than the padded image");
   const OnDeviceOf guard(x);
   Tensor y = empty_activation(x, problem.n, problem.c, problem.p(), problem.q());
   if (y.numel() == 0) return y;
@@ -330,14 +342,15 @@ Tensor max_pool(const Tensor& x, const Ints& kernel, const Ints& stride, const I
 }
 
 Tensor conv_bn_relu_maxpool(const Tensor& x, const Tensor& weight, const OptionalTensor& scale,
-                            const OptionalTensor& shift, const OptionalTensor& mean, const OptionalTensor& var,
-                            double eps, const Ints& stride, const Ints& padding, const Ints& dilation, bool tf32) {
+                            const OptionalTensor& shift, const OptionalTensor& mean,
+                            const OptionalTensor& var, double eps, const Ints& stride, const Ints& padding,
+                            const Ints& dilation, bool tf32) {
   constexpr const char* kOp = "conv_bn_relu_maxpool";
   const rk::ConvShape shape = conv_shape(x, weight, stride, padding, dilation, kOp);
   const rk::DType dtype = dtype_of(x, kOp);
   if (!rk::stem_is_fused(shape, dtype)) {
-    const Tensor conv =
-        conv_fprop(x, weight, scale, shift, mean, var, eps, std::nullopt, stride, padding, dilation, true, tf32);
+    const Tensor conv = conv_fprop(x, weight, scale, shift, mean, var, eps, std::nullopt, stride, padding,
+                                   dilation, true, tf32);
     return max_pool(conv, {3, 3}, {2, 2}, {1, 1});
   }
   const OnDeviceOf guard(x);
@@ -353,8 +366,9 @@ Tensor conv_bn_relu_maxpool(const Tensor& x, const Tensor& weight, const Optiona
   return y;
 }
 
-Tensor bn_apply(const Tensor& x, const OptionalTensor& scale, const OptionalTensor& shift, const OptionalTensor& mean,
-                const OptionalTensor& var, double eps, const OptionalTensor& residual, bool relu) {
+Tensor bn_apply(const Tensor& x, const OptionalTensor& scale, const OptionalTensor& shift,
+                const OptionalTensor& mean, const OptionalTensor& var, double eps,
+                const OptionalTensor& residual, bool relu) {
   constexpr const char* kOp = "bn_apply";
   check_activation(x, kOp, "x");
   check_like(x, residual, kOp, "residual");
@@ -394,7 +408,8 @@ Tensor global_avg_pool(const Tensor& x) {
 Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias, bool tf32) {
   constexpr const char* kOp = "linear";
   STD_TORCH_CHECK(is_matrix(x), kOp, ": x must be a dense matrix [N, C]");
-  STD_TORCH_CHECK(is_matrix(weight) && weight.size(1) == x.size(1), kOp, ": weight must be a dense matrix [K, C]");
+  STD_TORCH_CHECK(is_matrix(weight) && weight.size(1) == x.size(1), kOp,
+                  ": weight must be a dense matrix [K, C]");
   check_same(x, weight, kOp, "weight");
   const OnDeviceOf guard(x);
   const int64_t n = x.size(0), c = x.size(1), k = weight.size(0);
@@ -442,10 +457,12 @@ RK_LIBRARY_IMPL(RK_NAMESPACE, RK_DISPATCH_KEY, m) {
   m.impl("linear", TORCH_BOX(&linear));
 }
 
-// The GPU's module is empty: loading it runs the registrations above. The simulator's has its own (machine/sim/module.cpp).
+// The GPU's module is empty: loading it runs the registrations above. The simulator's has its own
+// (machine/sim/module.cpp).
 #ifdef RK_MODULE_C
 PyMODINIT_FUNC PyInit__C() {
-  static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_C", nullptr, 0, nullptr, nullptr, nullptr, nullptr, nullptr};
+  static PyModuleDef definition = {
+      PyModuleDef_HEAD_INIT, "_C", nullptr, 0, nullptr, nullptr, nullptr, nullptr, nullptr};
   return PyModule_Create(&definition);
 }
 #endif

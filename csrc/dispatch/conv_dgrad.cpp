@@ -22,8 +22,9 @@ Configuration configure(const ConvDgrad& problem) {
   const ConvShape& shape = problem.shape;
   const bool ffma = problem.dtype == DType::f32 && !problem.tf32;
   const bool vector = dispatch::aligned_chunks(problem.dtype, shape.k, {problem.dy, problem.transposed});
-  return {ffma, vector,
-          dispatch::choose_conv_tile(shape.n * shape.h * shape.w, shape.c, vector, ffma, machine::sm_count())};
+  return {
+      ffma, vector,
+      dispatch::choose_conv_tile(shape.n * shape.h * shape.w, shape.c, vector, ffma, machine::sm_count())};
 }
 
 int64_t row_tiles(const std::vector<tile::ConvGeometry>& phases, int64_t tile_rows) {
@@ -68,7 +69,8 @@ void conv_dgrad(const ConvDgrad& problem) {
                    .relu = false,
                    .vector = dispatch::aligned_chunks(problem.dtype, shape.c,
                                                       {problem.residual, problem.dx, problem.bn_input}),
-                   .statistics = {.kind = statistics ? tile::Statistics::Kind::gradient : tile::Statistics::Kind::none,
+                   .statistics = {.kind = statistics ? tile::Statistics::Kind::gradient
+                                                     : tile::Statistics::Kind::none,
                                   .partials = reinterpret_cast<Words2*>(problem.partials),
                                   .bn_input = problem.bn_input,
                                   .mean = problem.bn_mean,

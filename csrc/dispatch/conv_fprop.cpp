@@ -44,7 +44,8 @@ RowTiles conv_fprop_row_tiles(const ConvFprop& problem) {
 
 void conv_fprop(const ConvFprop& problem) {
   const Configuration config = configure(problem);
-  const bool vector_epilogue = dispatch::aligned_chunks(problem.dtype, problem.shape.k, {problem.residual, problem.y});
+  const bool vector_epilogue =
+      dispatch::aligned_chunks(problem.dtype, problem.shape.k, {problem.residual, problem.y});
   const tile::Statistics statistics = {
       .kind = problem.partials != nullptr ? tile::Statistics::Kind::moments : tile::Statistics::Kind::none,
       .partials = reinterpret_cast<Words2*>(problem.partials),
@@ -68,7 +69,8 @@ void conv_fprop(const ConvFprop& problem) {
   switch (problem.dtype) {
     case DType::bf16: return sm80::launch_conv_fprop_bf16(gemm);
     case DType::f16: return sm80::launch_conv_fprop_f16(gemm);
-    case DType::f32: return config.ffma ? sm80::launch_conv_fprop_f32(gemm) : sm80::launch_conv_fprop_tf32(gemm);
+    case DType::f32:
+      return config.ffma ? sm80::launch_conv_fprop_f32(gemm) : sm80::launch_conv_fprop_tf32(gemm);
   }
   throw std::runtime_error("conv_fprop: unknown dtype for " + describe(problem.shape));
 }

@@ -1,5 +1,5 @@
-// The choice of a tile for the convolution kernels: a pure function over a constexpr table, so that it can be tested without a
-// GPU.
+// The choice of a tile for the convolution kernels: a pure function over a constexpr table, so that it can be
+// tested without a GPU.
 #pragma once
 
 #include <array>
@@ -13,9 +13,9 @@ struct ConvTileTraits {
   sm80::ConvTile tile;
   int64_t m, n;           // GEMM rows and columns
   int64_t blocks_per_sm;  // resident at once on sm_90
-  double speed;           // multiply-adds a clock relative to the largest tile: what its shared-memory traffic leaves
-  bool ffma;              // has a strict float32 kernel
-  bool elements;          // has a kernel for operands without 16-byte rows
+  double speed;   // multiply-adds a clock relative to the largest tile: what its shared-memory traffic leaves
+  bool ffma;      // has a strict float32 kernel
+  bool elements;  // has a kernel for operands without 16-byte rows
 };
 
 inline constexpr std::array<ConvTileTraits, 3> kConvTiles = {{
@@ -24,10 +24,10 @@ inline constexpr std::array<ConvTileTraits, 3> kConvTiles = {{
     {sm80::ConvTile::t64x64, 64, 64, 3, 0.5, true, true},
 }};
 
-// The tile with the least estimated time: blocks on the busiest SM, each costing its padded area over its speed. Ties go to
-// the larger tile, which reads its operands fewer times.
-constexpr const ConvTileTraits& choose_conv_tile(int64_t rows, int64_t columns, bool vector_operands, bool ffma,
-                                                 int64_t sm_count) {
+// The tile with the least estimated time: blocks on the busiest SM, each costing its padded area over its
+// speed. Ties go to the larger tile, which reads its operands fewer times.
+constexpr const ConvTileTraits& choose_conv_tile(int64_t rows, int64_t columns, bool vector_operands,
+                                                 bool ffma, int64_t sm_count) {
   const ConvTileTraits* best = nullptr;
   double best_time = 0;
   for (const ConvTileTraits& traits : kConvTiles) {
@@ -46,8 +46,8 @@ constexpr const ConvTileTraits& choose_conv_tile(int64_t rows, int64_t columns, 
   return *best;
 }
 
-// How wgrad cuts its pixels: as many ranges as fill the machine with whole waves of blocks, but none shorter than eight stages
-// of 64 pixels. A function of shape and machine alone, so that results repeat bit by bit.
+// How wgrad cuts its pixels: as many ranges as fill the machine with whole waves of blocks, but none shorter
+// than eight stages of 64 pixels. A function of shape and machine alone, so that results repeat bit by bit.
 struct WgradSplit {
   bool large_tile;
   int64_t splits;

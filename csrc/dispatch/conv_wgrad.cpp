@@ -25,7 +25,8 @@ void launch(const sm80::WgradGemm& gemm, const ConvWgrad& problem) {
   switch (problem.dtype) {
     case DType::bf16: return sm80::launch_conv_wgrad_bf16(gemm);
     case DType::f16: return sm80::launch_conv_wgrad_f16(gemm);
-    case DType::f32: return problem.tf32 ? sm80::launch_conv_wgrad_tf32(gemm) : sm80::launch_conv_wgrad_f32(gemm);
+    case DType::f32:
+      return problem.tf32 ? sm80::launch_conv_wgrad_tf32(gemm) : sm80::launch_conv_wgrad_f32(gemm);
   }
   throw std::runtime_error("conv_wgrad: unknown dtype for " + describe(problem.shape));
 }
@@ -46,8 +47,8 @@ void conv_wgrad(const ConvWgrad& problem) {
           .splits = static_cast<int32_t>(cut.splits),
           .stream = problem.stream},
          problem);
-  sm80::launch_reduce_splits(problem.partials, cut.splits, problem.shape.weight_elements(), problem.dtype, problem.dw,
-                             problem.stream);
+  sm80::launch_reduce_splits(problem.partials, cut.splits, problem.shape.weight_elements(), problem.dtype,
+                             problem.dw, problem.stream);
 }
 
 void reduce_statistics(const StatisticsReduction& problem) { sm80::launch_reduce_statistics(problem); }

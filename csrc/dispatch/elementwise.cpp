@@ -13,11 +13,14 @@ bool stem_is_fused(const ConvShape& shape, DType dtype) {
          shape.stride_w == 2 && shape.dilation_h == 1 && shape.dilation_w == 1;
 }
 
-void stem_fprop(const Stem& problem) { sm80::launch_stem_fprop(dispatch::fprop_geometry(problem.shape), problem); }
+void stem_fprop(const Stem& problem) {
+  sm80::launch_stem_fprop(dispatch::fprop_geometry(problem.shape), problem);
+}
 
 void bn_apply(const BnApply& problem) {
   index32(problem.channels, "channels");
-  const bool vector = aligned_chunks(problem.dtype, problem.channels, {problem.x, problem.residual, problem.y});
+  const bool vector =
+      aligned_chunks(problem.dtype, problem.channels, {problem.x, problem.residual, problem.y});
   sm80::launch_bn_apply(problem, vector);
 }
 

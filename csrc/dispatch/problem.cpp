@@ -11,9 +11,9 @@ namespace rk {
 std::string describe(const ConvShape& shape) {
   const auto pair = [](int64_t h, int64_t w) { return std::to_string(h) + "x" + std::to_string(w); };
   return "x [" + std::to_string(shape.n) + ", " + std::to_string(shape.c) + ", " + pair(shape.h, shape.w) +
-         "], weight [" + std::to_string(shape.k) + ", " + std::to_string(shape.c) + ", " + pair(shape.r, shape.s) +
-         "], stride " + pair(shape.stride_h, shape.stride_w) + ", padding " + pair(shape.pad_h, shape.pad_w) +
-         ", dilation " + pair(shape.dilation_h, shape.dilation_w);
+         "], weight [" + std::to_string(shape.k) + ", " + std::to_string(shape.c) + ", " +
+         pair(shape.r, shape.s) + "], stride " + pair(shape.stride_h, shape.stride_w) + ", padding " +
+         pair(shape.pad_h, shape.pad_w) + ", dilation " + pair(shape.dilation_h, shape.dilation_w);
 }
 
 namespace dispatch {
@@ -33,12 +33,14 @@ void check_indices(const ConvShape& shape) {
   index32(shape.gemm_m(), "number of output pixels (n p q)");
   index32(shape.gemm_k() * 2, "twice the size of a filter (r s c)");
   // Kernels add padding and window to coordinates before they compare: leave room for both.
-  index32(4 * (shape.h + 2 * shape.pad_h) * (shape.w + 2 * shape.pad_w) * shape.c, "4 x size of a padded image (h w c)");
+  index32(4 * (shape.h + 2 * shape.pad_h) * (shape.w + 2 * shape.pad_w) * shape.c,
+          "4 x size of a padded image (h w c)");
 }
 
 tile::ConvGeometry fprop_geometry(const ConvShape& shape) {
   check_indices(shape);
-  const auto axis = [](int64_t source, int64_t rows, int64_t taps, int64_t stride, int64_t pad, int64_t dilation) {
+  const auto axis = [](int64_t source, int64_t rows, int64_t taps, int64_t stride, int64_t pad,
+                       int64_t dilation) {
     return tile::ConvAxis{.source = static_cast<int32_t>(source),
                           .rows = static_cast<int32_t>(rows),
                           .taps = static_cast<int32_t>(taps),
@@ -70,16 +72,17 @@ namespace {
 
 // The taps that reach phase `phase` of one axis of dx, in the notation of tile/conv_geometry.h.
 //
-// dx pixel h = phase + stride i receives from dy pixel p through tap r when h + pad = p stride + r dilation. The taps for
-// which p is an integer are r = first + step j with step = stride / gcd(stride, dilation); each step lowers p by
-// dilation / gcd, so that p = i + (phase + pad - first dilation) / stride - j dilation / gcd.
+// dx pixel h = phase + stride i receives from dy pixel p through tap r when h + pad = p stride + r dilation.
+// The taps for which p is an integer are r = first + step j with step = stride / gcd(stride, dilation); each
+// step lowers p by dilation / gcd, so that p = i + (phase + pad - first dilation) / stride - j dilation /
+// gcd.
 struct PhaseAxis {
   tile::ConvAxis axis;
   int64_t first_tap, tap_stride;
 };
 
-PhaseAxis phase_axis(int64_t phase, int64_t dx_extent, int64_t dy_extent, int64_t taps, int64_t stride, int64_t pad,
-                     int64_t dilation) {
+PhaseAxis phase_axis(int64_t phase, int64_t dx_extent, int64_t dy_extent, int64_t taps, int64_t stride,
+                     int64_t pad, int64_t dilation) {
   const int64_t common = std::gcd(stride, dilation);
   const int64_t tap_stride = stride / common;
   int64_t first = 0;
@@ -110,28 +113,28 @@ std::vector<tile::ConvGeometry> dgrad_geometry(const ConvShape& shape) {
           phase_axis(phase_h, shape.h, shape.p(), shape.r, shape.stride_h, shape.pad_h, shape.dilation_h);
       const PhaseAxis w =
           phase_axis(phase_w, shape.w, shape.q(), shape.s, shape.stride_w, shape.pad_w, shape.dilation_w);
-      phases.push_back(
-          {.n = static_cast<int32_t>(shape.n),
-           .h = h.axis,
-           .w = w.axis,
-           .channels = static_cast<int32_t>(shape.k),
-           .columns = static_cast<int32_t>(shape.c),
-           .weight_column = static_cast<int32_t>(shape.r * tap_row),
-           .weight_tap_h = static_cast<int32_t>(h.tap_stride * tap_row),
-           .weight_tap_w = static_cast<int32_t>(w.tap_stride * shape.k),
-           .weight_first = static_cast<int32_t>(h.first_tap * tap_row + w.first_tap * shape.k),
-           .output_h = {.extent = static_cast<int32_t>(shape.h),
-                        .step = static_cast<int32_t>(shape.stride_h),
-                        .first = static_cast<int32_t>(phase_h)},
-           .output_w = {.extent = static_cast<int32_t>(shape.w),
-                        .step = static_cast<int32_t>(shape.stride_w),
-                        .first = static_cast<int32_t>(phase_w)},
-           .dense_output = shape.stride_h == 1 && shape.stride_w == 1,
-           .divide_rows = tile::Divisor(static_cast<uint32_t>(h.axis.rows * w.axis.rows)),
-           .divide_rows_w = tile::Divisor(static_cast<uint32_t>(w.axis.rows))});
+      phases.push_back({.n = static_cast<int32_t>(shape.n),
+                        .h = h.axis,
+                        .w = w.axis,
+                        .channels = static_cast<int32_t>(shape.k),
+                        .columns = static_cast<int32_t>(shape.c),
+                        .weight_column = static_cast<int32_t>(shape.r * tap_row),
+                        .weight_tap_h = static_cast<int32_t>(h.tap_stride * tap_row),
+                        .weight_tap_w = static_cast<int32_t>(w.tap_stride * shape.k),
+                        .weight_first = static_cast<int32_t>(h.first_tap * tap_row + w.first_tap * shape.k),
+                        .output_h = {.extent = static_cast<int32_t>(shape.h),
+                                     .step = static_cast<int32_t>(shape.stride_h),
+                                     .first = static_cast<int32_t>(phase_h)},
+                        .output_w = {.extent = static_cast<int32_t>(shape.w),
+                                     .step = static_cast<int32_t>(shape.stride_w),
+                                     .first = static_cast<int32_t>(phase_w)},
+                        .dense_output = shape.stride_h == 1 && shape.stride_w == 1,
+                        .divide_rows = tile::Divisor(static_cast<uint32_t>(h.axis.rows * w.axis.rows)),
+                        .divide_rows_w = tile::Divisor(static_cast<uint32_t>(w.axis.rows))});
     }
   }
-  std::stable_sort(phases.begin(), phases.end(), [](const auto& a, const auto& b) { return a.gemm_k() > b.gemm_k(); });
+  std::stable_sort(phases.begin(), phases.end(),
+                   [](const auto& a, const auto& b) { return a.gemm_k() > b.gemm_k(); });
   return phases;
 }
 

@@ -9,11 +9,13 @@
 
 namespace rk::dispatch {
 
-// Forward convolution as an implicit GEMM. Throws std::runtime_error when an extent does not fit their 31-bit indices.
+// Forward convolution as an implicit GEMM. Throws std::runtime_error when an extent does not fit their 31-bit
+// indices.
 tile::ConvGeometry fprop_geometry(const ConvShape& shape);
 
-// Backward-data convolution as implicit GEMMs over dy and the transposed weights, one a phase of the output: the pixels that
-// share their remainders modulo the stride. Phases with more taps come first; phases without pixels are left out.
+// Backward-data convolution as implicit GEMMs over dy and the transposed weights, one a phase of the output:
+// the pixels that share their remainders modulo the stride. Phases with more taps come first; phases without
+// pixels are left out.
 std::vector<tile::ConvGeometry> dgrad_geometry(const ConvShape& shape);
 
 // Throws std::runtime_error unless 1 <= value < 2^31; `what` says what it counts.

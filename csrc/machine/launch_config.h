@@ -11,7 +11,8 @@ struct Dim3 {
   uint32_t x = 1, y = 1, z = 1;
 };
 
-// blocks: `grid` counts blocks, `cluster` groups them; block and smem are threads and bytes of dynamic shared memory.
+// blocks: `grid` counts blocks, `cluster` groups them; block and smem are threads and bytes of dynamic shared
+// memory.
 struct LaunchConfig {
   Dim3 grid = {};
   Dim3 cluster = {};

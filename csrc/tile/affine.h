@@ -1,8 +1,8 @@
 // The per-channel part of every epilogue: y = (x - mean) scale + bias in float32.
 //
-// BatchNorm in eval mode subtracts the mean before it multiplies, as torch.nn.BatchNorm2d does, so that a mean much larger
-// than the deviation costs no digits; scale = weight / sqrt(var + eps) is folded here, in registers, and never by a kernel of
-// its own. Without mean and var it is y = weight x + bias.
+// BatchNorm in eval mode subtracts the mean before it multiplies, as torch.nn.BatchNorm2d does, so that a
+// mean much larger than the deviation costs no digits; scale = weight / sqrt(var + eps) is folded here, in
+// registers, and never by a kernel of its own. Without mean and var it is y = weight x + bias.
 #pragma once
 
 #include <cmath>

@@ -1,7 +1,8 @@
-// A convolution as an implicit GEMM: which source pixel a row of the GEMM needs for a tap, and where its output goes.
+// A convolution as an implicit GEMM: which source pixel a row of the GEMM needs for a tap, and where its
+// output goes.
 //
-// Along each axis, GEMM row position i and tap j need source coordinate i row_step + base + j tap_step, which counts as zero
-// outside [0, source). Forward and backward-data convolution are both of this form:
+// Along each axis, GEMM row position i and tap j need source coordinate i row_step + base + j tap_step, which
+// counts as zero outside [0, source). Forward and backward-data convolution are both of this form:
 //
 //                      source   rows         taps     row_step  base     tap_step      channels  columns
 //   fprop              x        p            r        stride    -pad     dilation      c         k
@@ -38,7 +39,8 @@ struct ConvGeometry {
   int32_t channels;  // of the source: the fastest part of the GEMM's depth
   int32_t columns;   // of the GEMM: channels of the output
 
-  // Weights: element (column, tap h, tap w, channel) at weight_first + column weight_column + h weight_tap_h + ... + channel.
+  // Weights: element (column, tap h, tap w, channel) at weight_first + column weight_column + h weight_tap_h
+  // + ... + channel.
   int32_t weight_column, weight_tap_h, weight_tap_w, weight_first;
 
   OutputAxis output_h, output_w;
@@ -48,7 +50,9 @@ struct ConvGeometry {
   constexpr int32_t gemm_m() const { return n * h.rows * w.rows; }
   constexpr int32_t gemm_k() const { return h.taps * w.taps * channels; }
   constexpr int64_t source_elements() const { return int64_t{n} * h.source * w.source * channels; }
-  constexpr int64_t output_elements() const { return int64_t{n} * output_h.extent * output_w.extent * columns; }
+  constexpr int64_t output_elements() const {
+    return int64_t{n} * output_h.extent * output_w.extent * columns;
+  }
   constexpr int64_t weight_elements() const { return int64_t{columns} * weight_column; }
 
   // GEMM row m, 0 <= m < gemm_m(), as image n and row positions (i, j).

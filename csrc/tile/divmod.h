@@ -1,5 +1,6 @@
 // Division by a number that is known at launch: multiply and shift instead of some twenty instructions.
-// Granlund and Montgomery, "Division by Invariant Integers using Multiplication" (1994), theorem 4.2 with N = 31 bits.
+// Granlund and Montgomery, "Division by Invariant Integers using Multiplication" (1994), theorem 4.2 with N =
+// 31 bits.
 #pragma once
 
 #include <cstdint>

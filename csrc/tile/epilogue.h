@@ -2,9 +2,9 @@
 //
 //   y = round(mask . relu?(affine(acc) + residual)), and statistics of the rounded y
 //
-// The accumulators go through a float32 panel in shared memory, from the fragments' order into rows of channels; then a thread
-// takes one chunk of channels of several pixels, so that residual, mask and output move in coalesced accesses and the thread's
-// channels, hence its coefficients and its sums, stay the same.
+// The accumulators go through a float32 panel in shared memory, from the fragments' order into rows of
+// channels; then a thread takes one chunk of channels of several pixels, so that residual, mask and output
+// move in coalesced accesses and the thread's channels, hence its coefficients and its sums, stay the same.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,8 @@
 
 namespace rk::tile {
 
-// Words between rows of the panel: eight more than the tile's width, so that the four rows that fragments write at once lie
-// in different banks.
+// Words between rows of the panel: eight more than the tile's width, so that the four rows that fragments
+// write at once lie in different banks.
 template <int kColumns>
 constexpr uint32_t kPanelPitch = kColumns + 8;
 
@@ -56,7 +56,8 @@ struct EpilogueTile {
   static constexpr int kPerChunk = Format::kPerChunk;
   static constexpr int kChunks = kColumns / kPerChunk;
   static constexpr int kRowsAtOnce = kThreads / kChunks;
-  static_assert(kThreads % kChunks == 0 && kRows % kRowsAtOnce == 0, "a thread keeps its channels from pass to pass");
+  static_assert(kThreads % kChunks == 0 && kRows % kRowsAtOnce == 0,
+                "a thread keeps its channels from pass to pass");
   static_assert(kTileStatisticsBytes<kRowsAtOnce, kColumns> <= kPanelBytes<kRows, kColumns>,
                 "the statistics take the panel's place");
 
@@ -115,8 +116,8 @@ struct EpilogueTile {
     }
   }
 
-  // Every thread of the block calls this once the panel's memory is free. store_accumulators(panel, pitch) writes the
-  // block's accumulators. row_tile is this block's place in the statistics' partials.
+  // Every thread of the block calls this once the panel's memory is free. store_accumulators(panel, pitch)
+  // writes the block's accumulators. row_tile is this block's place in the statistics' partials.
   template <class StoreAccumulators>
   RK_DEVICE void run(int32_t row_tile, const StoreAccumulators& store_accumulators) const {
     store_accumulators(panel, kPanelPitch<kColumns>);
@@ -130,7 +131,7 @@ struct EpilogueTile {
     if (epilogue.statistics.kind == Statistics::Kind::none) return;
     ptx::barrier_sync();  // the threads' statistics take the panel's place
     reduce_tile_statistics<kRowsAtOnce, kColumns, kPerChunk>(epilogue.statistics, statistics, panel, row_tile,
-                                                            first_column, conv.columns);
+                                                             first_column, conv.columns);
   }
 };
 

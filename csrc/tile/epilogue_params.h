@@ -23,7 +23,8 @@ struct Epilogue {
   const uint32_t* mask;  // [pixels, ceil(columns / 32)], bit = column; or null: everything passes
   void* y;               // [pixels, columns]
   bool relu;
-  bool vector;  // columns are a multiple of a chunk; residual, y and the statistics' input are 16-byte aligned
+  bool
+      vector;  // columns are a multiple of a chunk; residual, y and the statistics' input are 16-byte aligned
   Statistics statistics;
 };
 

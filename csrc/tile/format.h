@@ -100,10 +100,12 @@ RK_DEVICE Words4 assemble(const typename Format::Element (&elements)[Format::kPe
   return chunk;
 }
 
-// One chunk of channels of one pixel is what a thread of every elementwise pass and epilogue works on. kVector: rows are made
-// of whole, 16-byte aligned chunks; otherwise the `count` channels that exist are moved one by one, and the others are zero.
+// One chunk of channels of one pixel is what a thread of every elementwise pass and epilogue works on.
+// kVector: rows are made of whole, 16-byte aligned chunks; otherwise the `count` channels that exist are
+// moved one by one, and the others are zero.
 template <class Format, bool kVector>
-RK_DEVICE void load_chunk(const typename Format::Element* first, int count, float (&values)[Format::kPerChunk]) {
+RK_DEVICE void load_chunk(const typename Format::Element* first, int count,
+                          float (&values)[Format::kPerChunk]) {
   if constexpr (kVector) {
     unpack<Format>(ptx::ld_global_nc(reinterpret_cast<const Words4*>(first)), values);
   } else {

@@ -1,8 +1,8 @@
 // The operands of fprop and dgrad as tiles: implicit im2col rows of the source, and rows of the weights.
 //
-// GEMM depth runs over (tap h, tap w, channel) with the channel fastest, so that 16 bytes of a row lie within one tap. A
-// thread fills the same chunk (column of 16 bytes) of several rows of both tiles and walks the depth by itself, one row of 128
-// bytes a stage.
+// GEMM depth runs over (tap h, tap w, channel) with the channel fastest, so that 16 bytes of a row lie within
+// one tap. A thread fills the same chunk (column of 16 bytes) of several rows of both tiles and walks the
+// depth by itself, one row of 128 bytes a stage.
 #pragma once
 
 #include <cstdint>
@@ -48,8 +48,9 @@ struct DepthCursor {
   }
 };
 
-// kRowsA GEMM rows and kRowsB GEMM columns are filled by kThreads threads. kVector: channels are a multiple of a chunk and the
-// tensors are 16-byte aligned, so a chunk is one cp.async; otherwise it is gathered element by element through registers.
+// kRowsA GEMM rows and kRowsB GEMM columns are filled by kThreads threads. kVector: channels are a multiple
+// of a chunk and the tensors are 16-byte aligned, so a chunk is one cp.async; otherwise it is gathered
+// element by element through registers.
 template <class Format, int kRowsA, int kRowsB, int kThreads, bool kVector>
 class ConvOperands {
   using Element = typename Format::Element;
@@ -58,11 +59,12 @@ class ConvOperands {
   static constexpr int kPassesB = kRowsB / kRowsAtOnce;
   static constexpr int kDepthPerRow = Format::kPerChunk * kChunksPerRow;
   static_assert(kRowsA % kRowsAtOnce == 0 && kRowsB % kRowsAtOnce == 0, "every pass fills whole rows");
-  static constexpr int32_t kFarOutside = -(1 << 30);  // coordinate of a pixel that does not exist: outside whatever the tap
+  static constexpr int32_t kFarOutside =
+      -(1 << 30);  // coordinate of a pixel that does not exist: outside whatever the tap
 
  public:
-  RK_DEVICE ConvOperands(const ConvGeometry& conv, const Element* source, const Element* weight, int32_t first_row,
-                         int32_t first_column)
+  RK_DEVICE ConvOperands(const ConvGeometry& conv, const Element* source, const Element* weight,
+                         int32_t first_row, int32_t first_column)
       : conv_(conv), cursor_(conv, chunk() * Format::kPerChunk) {
     RK_UNROLL
     for (int pass = 0; pass < kPassesA; ++pass) {
@@ -124,7 +126,8 @@ class ConvOperands {
     }
   }
 
-  // Element e of the chunk that starts at the cursor comes from pick(cursor of e), or is zero past the end of the depth.
+  // Element e of the chunk that starts at the cursor comes from pick(cursor of e), or is zero past the end of
+  // the depth.
   template <class Pick>
   RK_DEVICE Words4 gather(const Pick& pick) const {
     Element elements[Format::kPerChunk];
@@ -144,7 +147,8 @@ class ConvOperands {
         const int32_t dh = cursor.h * conv_.h.tap_step;
         const int32_t dw = cursor.w * conv_.w.tap_step;
         if (!inside(pass, dh, dw)) return Element{0};
-        return ptx::ld_global_nc(source_[pass] + (dh * conv_.w.source + dw) * conv_.channels + cursor.channel);
+        return ptx::ld_global_nc(source_[pass] + (dh * conv_.w.source + dw) * conv_.channels +
+                                 cursor.channel);
       });
       ptx::st_shared(tile_a + swizzled(row(pass), chunk()), words);
     }
@@ -161,7 +165,8 @@ class ConvOperands {
 
   const ConvGeometry& conv_;
   DepthCursor cursor_;
-  const Element* source_[kPassesA];  // where tap (0, 0), channel 0 of the row would lie, inside the image or not
+  const Element*
+      source_[kPassesA];  // where tap (0, 0), channel 0 of the row would lie, inside the image or not
   int32_t h_[kPassesA], w_[kPassesA];
   const Element* weight_;  // the thread's first column
   int32_t column_;

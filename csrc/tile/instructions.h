@@ -1,6 +1,7 @@
 // What multiplies: an element format and the tensor-core instruction for it, or FFMA.
 //
-// operand() prepares a 32-bit word of a fragment; mma() multiplies a 16 x 32-byte fragment by an 8 x 32-byte one.
+// operand() prepares a 32-bit word of a fragment; mma() multiplies a 16 x 32-byte fragment by an 8 x 32-byte
+// one.
 #pragma once
 
 #include <bit>

@@ -1,7 +1,8 @@
 // The operands of wgrad as panels: one 128-byte row a pixel, 64 sixteen-bit or 32 float32 columns a panel.
 //
-// GradientRows brings filters of dy; WindowRows brings columns (r, s, c) of the implicit im2col matrix of x. A thread fills one
-// chunk of columns, whose tap it works out once, for several pixels. kVector as in im2col.h.
+// GradientRows brings filters of dy; WindowRows brings columns (r, s, c) of the implicit im2col matrix of x.
+// A thread fills one chunk of columns, whose tap it works out once, for several pixels. kVector as in
+// im2col.h.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +27,12 @@ struct RowShare {
   static constexpr int kPasses = kDepth / kRowsAtOnce;
   static_assert(kThreads % kChunks == 0 && kDepth % kRowsAtOnce == 0, "every pass fills whole rows");
 
-  static RK_DEVICE int32_t column() { return static_cast<int32_t>(ptx::tid_x() % kChunks) * Format::kPerChunk; }
-  static RK_DEVICE int32_t row(int pass) { return static_cast<int32_t>(ptx::tid_x() / kChunks) + pass * kRowsAtOnce; }
+  static RK_DEVICE int32_t column() {
+    return static_cast<int32_t>(ptx::tid_x() % kChunks) * Format::kPerChunk;
+  }
+  static RK_DEVICE int32_t row(int pass) {
+    return static_cast<int32_t>(ptx::tid_x() / kChunks) + pass * kRowsAtOnce;
+  }
   static RK_DEVICE uint32_t address(uint32_t panels, int pass) {
     return panel_chunk<Format, kDepth>(panels, row(pass), column());
   }
@@ -54,7 +59,8 @@ class GradientRows {
       } else {
         Element elements[Format::kPerChunk];
         RK_UNROLL
-        for (int e = 0; e < Format::kPerChunk; ++e) elements[e] = e < count ? ptx::ld_global_nc(from + e) : Element{0};
+        for (int e = 0; e < Format::kPerChunk; ++e)
+          elements[e] = e < count ? ptx::ld_global_nc(from + e) : Element{0};
         ptx::st_shared(Share::address(panels, pass), assemble<Format>(elements));
       }
     }

@@ -1,12 +1,16 @@
 // Per-channel statistics of a tile of output, for BatchNorm's training step.
 //
-//   moments   of y, forward: mean and M2 = sum (y - mean)^2. A thread sums d = y - pivot and d^2 with its first value as the
-//             pivot, so that nothing cancels however large the mean is; threads are merged by Chan's formula (Chan, Golub and
-//             LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances").
-//   gradient  of g, backward: sum g and sum g (x - mean), x being BatchNorm's input and mean its batch mean; the mean is
+//   moments   of y, forward: mean and M2 = sum (y - mean)^2. A thread sums d = y - pivot and d^2 with its
+//   first value as the
+//             pivot, so that nothing cancels however large the mean is; threads are merged by Chan's formula
+//             (Chan, Golub and LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample
+//             variances").
+//   gradient  of g, backward: sum g and sum g (x - mean), x being BatchNorm's input and mean its batch mean;
+//   the mean is
 //             subtracted from every element for the same reason.
 //
-// Order is fixed everywhere: rows within a thread, threads by index, tiles by index in bn_finalize. No atomics.
+// Order is fixed everywhere: rows within a thread, threads by index, tiles by index in bn_finalize. No
+// atomics.
 #pragma once
 
 #include <bit>
@@ -24,7 +28,8 @@
 namespace rk::tile {
 
 // (n, mean, M2) of two disjoint sets becomes that of their union, in the first.
-RK_DEVICE void merge_moments(float& n, float& mean, float& m2, float other_n, float other_mean, float other_m2) {
+RK_DEVICE void merge_moments(float& n, float& mean, float& m2, float other_n, float other_mean,
+                             float other_m2) {
   if (other_n == 0.f) return;
   const float total = n + other_n;
   const float delta = other_mean - mean;
@@ -78,14 +83,17 @@ struct RunningStatistics {
   }
 };
 
-// Shared memory of reduce_tile_statistics: a pair a column and a count for each of the kRowThreads threads that share a column.
+// Shared memory of reduce_tile_statistics: a pair a column and a count for each of the kRowThreads threads
+// that share a column.
 template <int kRowThreads, int kColumns>
 constexpr uint32_t kTileStatisticsBytes = kRowThreads * kColumns * 8 + kRowThreads * 4;
 
-// Merges the block's threads (kColumns / kChannels a row, kRowThreads rows) and writes the tile's pairs. All threads call this.
+// Merges the block's threads (kColumns / kChannels a row, kRowThreads rows) and writes the tile's pairs. All
+// threads call this.
 template <int kRowThreads, int kColumns, int kChannels>
 RK_DEVICE void reduce_tile_statistics(const Statistics& statistics, const RunningStatistics<kChannels>& mine,
-                                      uint32_t shared, int32_t row_tile, int32_t first_column, int32_t columns) {
+                                      uint32_t shared, int32_t row_tile, int32_t first_column,
+                                      int32_t columns) {
   constexpr uint32_t kChunks = kColumns / kChannels;
   const uint32_t counts = shared + kRowThreads * kColumns * 8;
   const uint32_t chunk = ptx::tid_x() % kChunks;

@@ -1,6 +1,7 @@
-// Where a tile's bytes lie in shared memory. Every tile, whatever its element type, is made of rows of 128 bytes: eight
-// chunks of 16 bytes, chunk c of row r stored at chunk c ^ (r % 8). Eight rows read at one logical chunk (ldmatrix) and eight
-// chunks of one row (cp.async, 16-byte loads) both touch all 32 banks once.
+// Where a tile's bytes lie in shared memory. Every tile, whatever its element type, is made of rows of 128
+// bytes: eight chunks of 16 bytes, chunk c of row r stored at chunk c ^ (r % 8). Eight rows read at one
+// logical chunk (ldmatrix) and eight chunks of one row (cp.async, 16-byte loads) both touch all 32 banks
+// once.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // One warp's share of a tile product in strict float32: the same tiles as warp_mma.h, multiplied by FFMA.
 //
-// Lane l owns rows l/8 + 4i and columns l%8 + 8j. A 16-byte load of A is one address for eight lanes, one of B eight rows at
-// one logical chunk, which the swizzle spreads over all banks. Sums run in the order of K.
+// Lane l owns rows l/8 + 4i and columns l%8 + 8j. A 16-byte load of A is one address for eight lanes, one of
+// B eight rows at one logical chunk, which the swizzle spreads over all banks. Sums run in the order of K.
 #pragma once
 
 #include <bit>

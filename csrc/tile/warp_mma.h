@@ -1,7 +1,8 @@
 // One warp's share of a tile product on the tensor cores: acc[M x N] += A[M x 128 bytes] B[N x 128 bytes]^T.
 //
-// Both operands are K-major tiles of swizzled 128-byte rows. A step takes 32 bytes of K: sixteen 16-bit elements (m16n8k16)
-// or eight TF32 elements (m16n8k8); ldmatrix moves words, so the addresses are the same for both.
+// Both operands are K-major tiles of swizzled 128-byte rows. A step takes 32 bytes of K: sixteen 16-bit
+// elements (m16n8k16) or eight TF32 elements (m16n8k8); ldmatrix moves words, so the addresses are the same
+// for both.
 #pragma once
 
 #include <bit>
@@ -18,7 +19,8 @@ namespace rk::tile {
 // kM x kN outputs a warp. Instruction has Format, operand() and mma().
 template <class Instruction, int kM, int kN>
 class WarpMma {
-  static_assert(kM % 16 == 0 && kN % 16 == 0, "a fragment of A has 16 rows, and one ldmatrix.x4 brings 16 rows of B");
+  static_assert(kM % 16 == 0 && kN % 16 == 0,
+                "a fragment of A has 16 rows, and one ldmatrix.x4 brings 16 rows of B");
   static constexpr int kMmaM = kM / 16;
   static constexpr int kMmaN = kN / 8;
   static constexpr uint32_t kStepBytes = 32;

@@ -1,7 +1,9 @@
-// One warp's share of a tile product whose depth runs over rows: acc[M x N] += A[depth x M]^T B[depth x N], as wgrad needs.
+// One warp's share of a tile product whose depth runs over rows: acc[M x N] += A[depth x M]^T B[depth x N],
+// as wgrad needs.
 //
-// Both operands are panels of swizzled 128-byte rows, one row a depth position, 64 sixteen-bit or 32 float32 columns a panel.
-// Sixteen-bit fragments come transposed out of ldmatrix; 32-bit ones, which ldmatrix cannot transpose, by single words.
+// Both operands are panels of swizzled 128-byte rows, one row a depth position, 64 sixteen-bit or 32 float32
+// columns a panel. Sixteen-bit fragments come transposed out of ldmatrix; 32-bit ones, which ldmatrix cannot
+// transpose, by single words.
 #pragma once
 
 #include <bit>
@@ -32,7 +34,8 @@ class WarpOuterMma {
   static constexpr int kStep = kWords ? 8 : 16;  // depth of one instruction
   static constexpr int kMmaM = kM / 16;
   static constexpr int kMmaN = kN / 8;
-  static_assert(kM % 16 == 0 && kN % 16 == 0 && kDepth % kStep == 0, "a warp's share is made of whole instructions");
+  static_assert(kM % 16 == 0 && kN % 16 == 0 && kDepth % kStep == 0,
+                "a warp's share is made of whole instructions");
 
  public:
   // column_a, column_b: the warp's first column in the two operands.
@@ -86,8 +89,8 @@ class WarpOuterMma {
 
  private:
   static RK_DEVICE uint32_t load_word(uint32_t panels, uint32_t depth, uint32_t column) {
-    return Instruction::operand(
-        ptx::ld_shared<uint32_t>(panel_chunk<Format, kDepth>(panels, depth, column / 4 * 4) + column % 4 * 4));
+    return Instruction::operand(ptx::ld_shared<uint32_t>(
+        panel_chunk<Format, kDepth>(panels, depth, column / 4 * 4) + column % 4 * 4));
   }
 
   static RK_DEVICE void load_a(uint32_t (&a)[4], uint32_t panels, uint32_t depth, uint32_t column) {
@@ -99,13 +102,14 @@ class WarpOuterMma {
       }
     } else {
       // Matrices: columns 0-7 and 8-15 of depths 0-7, then of depths 8-15.
-      ptx::ldmatrix_x4_trans(
-          a, panel_chunk<Format, kDepth>(panels, depth + lane % 8 + lane / 16 * 8, column + lane / 8 % 2 * 8));
+      ptx::ldmatrix_x4_trans(a, panel_chunk<Format, kDepth>(panels, depth + lane % 8 + lane / 16 * 8,
+                                                            column + lane / 8 % 2 * 8));
     }
   }
 
   // Two fragments of eight columns each.
-  static RK_DEVICE void load_b(uint32_t (&lo)[2], uint32_t (&hi)[2], uint32_t panels, uint32_t depth, uint32_t column) {
+  static RK_DEVICE void load_b(uint32_t (&lo)[2], uint32_t (&hi)[2], uint32_t panels, uint32_t depth,
+                               uint32_t column) {
     const uint32_t lane = ptx::lane_id();
     if constexpr (kWords) {
       RK_UNROLL
@@ -116,8 +120,8 @@ class WarpOuterMma {
     } else {
       // Matrices: depths 0-7 and 8-15 of columns 0-7, then of columns 8-15.
       uint32_t b[4];
-      ptx::ldmatrix_x4_trans(
-          b, panel_chunk<Format, kDepth>(panels, depth + lane % 16, column + lane / 16 * 8));
+      ptx::ldmatrix_x4_trans(b,
+                             panel_chunk<Format, kDepth>(panels, depth + lane % 16, column + lane / 16 * 8));
       lo[0] = b[0], lo[1] = b[1], hi[0] = b[2], hi[1] = b[3];
     }
   }
@@ -149,16 +153,19 @@ class WarpOuterFfma {
       float a[kChunksM][4], b[kChunksN][4];
       RK_UNROLL
       for (int i = 0; i < kChunksM; ++i) {
-        unpack<F32>(ptx::ld_shared<Words4>(panel_chunk<F32, kDepth>(panels_a, depth, column_a_ + 16 * i)), a[i]);
+        unpack<F32>(ptx::ld_shared<Words4>(panel_chunk<F32, kDepth>(panels_a, depth, column_a_ + 16 * i)),
+                    a[i]);
       }
       RK_UNROLL
       for (int j = 0; j < kChunksN; ++j) {
-        unpack<F32>(ptx::ld_shared<Words4>(panel_chunk<F32, kDepth>(panels_b, depth, column_b_ + 32 * j)), b[j]);
+        unpack<F32>(ptx::ld_shared<Words4>(panel_chunk<F32, kDepth>(panels_b, depth, column_b_ + 32 * j)),
+                    b[j]);
       }
       RK_UNROLL
       for (int i = 0; i < 4 * kChunksM; ++i) {
         RK_UNROLL
-        for (int j = 0; j < 4 * kChunksN; ++j) acc_[i][j] = ptx::fma(a[i / 4][i % 4], b[j / 4][j % 4], acc_[i][j]);
+        for (int j = 0; j < 4 * kChunksN; ++j)
+          acc_[i][j] = ptx::fma(a[i / 4][i % 4], b[j / 4][j % 4], acc_[i][j]);
       }
     }
   }
@@ -170,9 +177,9 @@ class WarpOuterFfma {
     for (int i = 0; i < 4 * kChunksM; ++i) {
       RK_UNROLL
       for (int j = 0; j < kChunksN; ++j) {
-        const Words4 words = {{std::bit_cast<uint32_t>(acc_[i][4 * j]), std::bit_cast<uint32_t>(acc_[i][4 * j + 1]),
-                               std::bit_cast<uint32_t>(acc_[i][4 * j + 2]),
-                               std::bit_cast<uint32_t>(acc_[i][4 * j + 3])}};
+        const Words4 words = {
+            {std::bit_cast<uint32_t>(acc_[i][4 * j]), std::bit_cast<uint32_t>(acc_[i][4 * j + 1]),
+             std::bit_cast<uint32_t>(acc_[i][4 * j + 2]), std::bit_cast<uint32_t>(acc_[i][4 * j + 3])}};
         ptx::st_shared(first + ((i / 4 * 16 + i % 4) * pitch + j * 32) * 4, words);
       }
     }

@@ -16,7 +16,7 @@ using WarpProduct = std::conditional_t<std::is_same_v<Math, Ffma>, WarpFfma<kM, 
 
 // acc[M x N] += A[depth x M]^T B[depth x N]: wgrad.
 template <class Math, int kM, int kN, int kDepth>
-using WarpOuterProduct =
-    std::conditional_t<std::is_same_v<Math, Ffma>, WarpOuterFfma<kM, kN, kDepth>, WarpOuterMma<Math, kM, kN, kDepth>>;
+using WarpOuterProduct = std::conditional_t<std::is_same_v<Math, Ffma>, WarpOuterFfma<kM, kN, kDepth>,
+                                            WarpOuterMma<Math, kM, kN, kDepth>>;
 
 }  // namespace rk::tile

@@ -1,7 +1,7 @@
 // y = round(relu?((x - mean) scale + bias + residual)), elementwise over [pixels, channels].
 //
-// Bytes: x and residual read once, y written once; the per-channel vectors come from L1. A thread takes one chunk of channels
-// and walks the pixels, so its coefficients stay in registers.
+// Bytes: x and residual read once, y written once; the per-channel vectors come from L1. A thread takes one
+// chunk of channels and walks the pixels, so its coefficients stay in registers.
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -53,7 +53,8 @@ struct BnApplyKernel {
              {p.affine.var, vector_bytes, Role::vector, "var"}}};
   }
 
-  // Threads form a rectangle: chunks of channels fastest, then pixels. Those that do not fill a whole row stay idle.
+  // Threads form a rectangle: chunks of channels fastest, then pixels. Those that do not fill a whole row
+  // stay idle.
   static RK_DEVICE void run(const Params& p) {
     const int64_t threads = int64_t{ptx::nctaid_x()} * kThreads;
     const int64_t thread = int64_t{ptx::ctaid_x()} * kThreads + ptx::tid_x();
@@ -92,21 +93,21 @@ void launch(const BnApply& problem) {
   using Kernel = BnApplyKernel<Format, kVector>;
   using Element = typename Format::Element;
   const int64_t chunks = (problem.channels + Format::kPerChunk - 1) / Format::kPerChunk;
-  // At least one row of chunks, at most eight full blocks an SM: beyond that the loop is cheaper than more blocks.
+  // At least one row of chunks, at most eight full blocks an SM: beyond that the loop is cheaper than more
+  // blocks.
   const int64_t wanted = (problem.pixels * chunks + Kernel::kThreads - 1) / Kernel::kThreads;
   const int64_t one_row = (chunks + Kernel::kThreads - 1) / Kernel::kThreads;
   const int64_t blocks = std::max(one_row, std::min<int64_t>(wanted, 8 * machine::sm_count()));
-  machine::launch<Kernel>({.grid = {.x = static_cast<uint32_t>(blocks)},
-                           .block = Kernel::kThreads,
-                           .stream = problem.stream},
-                          {.x = static_cast<const Element*>(problem.x),
-                           .residual = static_cast<const Element*>(problem.residual),
-                           .y = static_cast<Element*>(problem.y),
-                           .affine = problem.affine,
-                           .pixels = problem.pixels,
-                           .channels = static_cast<int32_t>(problem.channels),
-                           .chunks = static_cast<int32_t>(chunks),
-                           .relu = problem.relu});
+  machine::launch<Kernel>(
+      {.grid = {.x = static_cast<uint32_t>(blocks)}, .block = Kernel::kThreads, .stream = problem.stream},
+      {.x = static_cast<const Element*>(problem.x),
+       .residual = static_cast<const Element*>(problem.residual),
+       .y = static_cast<Element*>(problem.y),
+       .affine = problem.affine,
+       .pixels = problem.pixels,
+       .channels = static_cast<int32_t>(problem.channels),
+       .chunks = static_cast<int32_t>(chunks),
+       .relu = problem.relu});
 }
 
 }  // namespace

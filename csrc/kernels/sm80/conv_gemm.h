@@ -1,18 +1,21 @@
 // Convolution as an implicit GEMM, forward and backward-data, for sm_80 and everything after it.
 //
 //   fprop   y[n, p, q, k]  = epilogue(sum over (r, s, c) of x[n, p st + r dil - pad, ..., c] w[k, r, s, c])
-//   dgrad   dx[n, h, w, c] = epilogue(sum over (r, s, k) of dy[n, (h + pad - r dil) / st, ..., k] w'[c, r, s, k])
+//   dgrad   dx[n, h, w, c] = epilogue(sum over (r, s, k) of dy[n, (h + pad - r dil) / st, ..., k] w'[c, r, s,
+//   k])
 //
-// with w' = w with k and c exchanged (krsc_to_crsk.cu), and in dgrad only the taps for which the division is exact. Output pixels
-// that share their remainders modulo the stride share their taps: they are a phase, and a phase is an implicit GEMM of unit
-// stride that multiplies nothing in vain (dispatch/problem.cpp derives it). One launch covers up to four phases.
+// with w' = w with k and c exchanged (krsc_to_crsk.cu), and in dgrad only the taps for which the division is
+// exact. Output pixels that share their remainders modulo the stride share their taps: they are a phase, and
+// a phase is an implicit GEMM of unit stride that multiplies nothing in vain (dispatch/problem.cpp derives
+// it). One launch covers up to four phases.
 //
-// One block computes a tile of kTileM GEMM rows (pixels) by kTileN columns (channels of the output). Depth advances 128 bytes
-// (64 sixteen-bit or 32 float32 elements) a stage through a ring of kStages stages filled by cp.async; warps multiply with
-// mma.sync (bf16, fp16, TF32) or FFMA (strict float32).
+// One block computes a tile of kTileM GEMM rows (pixels) by kTileN columns (channels of the output). Depth
+// advances 128 bytes (64 sixteen-bit or 32 float32 elements) a stage through a ring of kStages stages filled
+// by cp.async; warps multiply with mma.sync (bf16, fp16, TF32) or FFMA (strict float32).
 //
-// Bytes a block requests: depth * (kTileM + kTileN) elements of operands, once; what the epilogue reads and writes, once. Over
-// the grid the source is asked for taps / stride^2 times per column of tiles, from L2; DRAM sees each tensor once.
+// Bytes a block requests: depth * (kTileM + kTileN) elements of operands, once; what the epilogue reads and
+// writes, once. Over the grid the source is asked for taps / stride^2 times per column of tiles, from L2;
+// DRAM sees each tensor once.
 #pragma once
 
 #include <algorithm>
@@ -55,7 +58,8 @@ struct ConvGemmKernel {
 
   struct Params {
     tile::ConvGeometry conv[kPhases];
-    uint32_t first_row_tile[kPhases];  // of each phase, counted over all; phases that do not exist start past the grid
+    uint32_t first_row_tile[kPhases];  // of each phase, counted over all; phases that do not exist start past
+                                       // the grid
     const Element* source;
     const Element* weight;
     tile::Epilogue epilogue;
@@ -87,7 +91,8 @@ struct ConvGemmKernel {
              {epilogue.residual, output_bytes, Role::activation, "residual"},
              {epilogue.mask, pixels * ((conv.columns + 31) / 32) * 4, Role::activation, "mask"},
              {epilogue.y, output_bytes, Role::output, "y"},
-             {epilogue.statistics.partials, epilogue.statistics.row_tiles * vector_bytes * 2, Role::partial, "partials"},
+             {epilogue.statistics.partials, epilogue.statistics.row_tiles * vector_bytes * 2, Role::partial,
+              "partials"},
              {epilogue.statistics.bn_input, output_bytes, Role::activation, "bn_input"},
              {epilogue.statistics.mean, vector_bytes, Role::vector, "bn_mean"},
              {affine.weight, vector_bytes, Role::vector, "scale"},
@@ -96,7 +101,8 @@ struct ConvGemmKernel {
              {affine.var, vector_bytes, Role::vector, "var"}}};
   }
 
-  static RK_DEVICE const tile::ConvGeometry& find_phase(const Params& p, uint32_t row_tile, uint32_t& first_row_tile) {
+  static RK_DEVICE const tile::ConvGeometry& find_phase(const Params& p, uint32_t row_tile,
+                                                        uint32_t& first_row_tile) {
     int phase = 0;
     RK_UNROLL
     for (int i = 1; i < kPhases; ++i) {
@@ -121,8 +127,8 @@ struct ConvGemmKernel {
     const auto tile_a = [=](int32_t stage) { return smem + (stage % Tile::kStages) * kStageBytes; };
     const auto tile_b = [=](int32_t stage) { return tile_a(stage) + kBytesA; };
 
-    tile::ConvOperands<Format, Tile::kTileM, Tile::kTileN, kThreads, kVector> operands(conv, p.source, p.weight,
-                                                                                     first_row, first_column);
+    tile::ConvOperands<Format, Tile::kTileM, Tile::kTileN, kThreads, kVector> operands(
+        conv, p.source, p.weight, first_row, first_column);
     tile::WarpProduct<Math, kWarpM, kWarpN> accumulators(warp_row, warp_column);
 
     constexpr int32_t kDepthPerStage = tile::kRowBytes / sizeof(Element);
@@ -137,14 +143,18 @@ struct ConvGemmKernel {
     for (int32_t stage = 0; stage < kAhead; ++stage) load_stage(stage);
     for (int32_t stage = 0; stage < stages; ++stage) {
       ptx::cp_async_wait<kAhead - 1>();  // this thread's part of the stage has landed,
-      ptx::barrier_sync();               // everybody's has, and everybody is done with the stage refilled next
+      ptx::barrier_sync();  // everybody's has, and everybody is done with the stage refilled next
       load_stage(stage + kAhead);
       accumulators.multiply(tile_a(stage), tile_b(stage));
     }
     ptx::barrier_sync();  // the panel takes the stages' place
 
     const tile::EpilogueTile<Format, Tile::kTileM, Tile::kTileN, kThreads> output = {
-        .epilogue = p.epilogue, .conv = conv, .panel = smem, .first_row = first_row, .first_column = first_column};
+        .epilogue = p.epilogue,
+        .conv = conv,
+        .panel = smem,
+        .first_row = first_row,
+        .first_column = first_column};
     output.run(static_cast<int32_t>(row_tile), [&](uint32_t panel, uint32_t pitch) {
       accumulators.store(panel, pitch, warp_row, warp_column);
     });
@@ -168,9 +178,11 @@ void launch_conv_gemm(const ConvGemm& gemm) {
     row_tiles += (gemm.conv[i].gemm_m() + Tile::kTileM - 1) / Tile::kTileM;
   }
   const uint32_t column_tiles = (gemm.conv[0].columns + Tile::kTileN - 1) / Tile::kTileN;
-  machine::launch<Kernel>(
-      {.grid = {.x = row_tiles * column_tiles}, .block = Kernel::kThreads, .smem = Kernel::kSmem, .stream = gemm.stream},
-      params);
+  machine::launch<Kernel>({.grid = {.x = row_tiles * column_tiles},
+                           .block = Kernel::kThreads,
+                           .smem = Kernel::kSmem,
+                           .stream = gemm.stream},
+                          params);
 }
 
 // The instantiations; the choice ends in an explicit refusal.

@@ -1,5 +1,5 @@
-// The tile shapes of conv_fprop. A stage holds 128 bytes of depth of both operands; with three stages two blocks of the
-// largest shape fit an SM of sm_90, and one an SM of sm_86 (99 KB).
+// The tile shapes of conv_fprop. A stage holds 128 bytes of depth of both operands; with three stages two
+// blocks of the largest shape fit an SM of sm_90, and one an SM of sm_86 (99 KB).
 #pragma once
 
 #include <cstdint>

@@ -2,13 +2,13 @@
 //
 //   dw[k, r, s, c] = sum over pixels m = (n, p, q) of dy[m, k] x[n, p st + r dil - pad, ..., c]
 //
-// A GEMM whose depth is the pixels: GEMM rows are filters, columns are (r, s, c) with c fastest, so that a tile may span taps and
-// dy is loaded once for all of them. The pixels are cut into a fixed number of ranges, chosen from shape and machine alone; each
-// block sums one range of one tile and writes it in float32; reduce_splits then adds the ranges in order. No atomics: the same
-// bits every time.
+// A GEMM whose depth is the pixels: GEMM rows are filters, columns are (r, s, c) with c fastest, so that a
+// tile may span taps and dy is loaded once for all of them. The pixels are cut into a fixed number of ranges,
+// chosen from shape and machine alone; each block sums one range of one tile and writes it in float32;
+// reduce_splits then adds the ranges in order. No atomics: the same bits every time.
 //
-// Bytes a block requests: its pixels * (kTile + kTile) elements; over the grid dy once per column of tiles and x once per row of
-// tiles; partials splits * k * r s c * 4, written and read once.
+// Bytes a block requests: its pixels * (kTile + kTile) elements; over the grid dy once per column of tiles
+// and x once per row of tiles; partials splits * k * r s c * 4, written and read once.
 #pragma once
 
 #include <algorithm>
@@ -54,7 +54,7 @@ struct ConvWgradKernel {
     tile::ConvGeometry conv;  // of fprop
     const Element* x;
     const Element* dy;
-    float* partials;           // [splits, k, r s c]
+    float* partials;  // [splits, k, r s c]
     int32_t pixels_per_split;
     int32_t splits;
   };
@@ -113,7 +113,7 @@ struct ConvWgradKernel {
     for (int32_t stage = 0; stage < kAhead; ++stage) load_stage(stage);
     for (int32_t stage = 0; stage < stages; ++stage) {
       ptx::cp_async_wait<kAhead - 1>();  // this thread's part of the stage has landed,
-      ptx::barrier_sync();               // everybody's has, and everybody is done with the stage refilled next
+      ptx::barrier_sync();  // everybody's has, and everybody is done with the stage refilled next
       load_stage(stage + kAhead);
       accumulators.multiply(panels_dy(stage), panels_x(stage));
     }
@@ -161,7 +161,8 @@ void launch_conv_wgrad(const WgradGemm& gemm) {
   } else if (!gemm.large_tile) {
     launch_conv_wgrad_tile<Math, WgradTile64, false>(gemm);
   } else {
-    throw std::runtime_error(std::string("conv_wgrad ") + Math::kName + ": single elements have no large tile");
+    throw std::runtime_error(std::string("conv_wgrad ") + Math::kName +
+                             ": single elements have no large tile");
   }
 }
 

@@ -1,7 +1,8 @@
 // y[n, c] = round(sum over pixels of x[n, pixel, c] / pixels)
 //
-// A block owns 32 chunks of channels of one image, one a lane, so that a warp reads 512 contiguous bytes; its eight warps take
-// every eighth pixel, and their float32 sums are added in the order of the warps. Bytes: x read once, y written once.
+// A block owns 32 chunks of channels of one image, one a lane, so that a warp reads 512 contiguous bytes; its
+// eight warps take every eighth pixel, and their float32 sums are added in the order of the warps. Bytes: x
+// read once, y written once.
 #include <array>
 #include <bit>
 #include <cstdint>
@@ -74,7 +75,8 @@ struct GlobalAvgPoolKernel {
 
     RK_UNROLL
     for (int e = 0; e < Format::kPerChunk; ++e) {
-      for (uint32_t other = 1; other < kWarps; ++other) sums[e] += ptx::ld_shared<float>(slot(other, e, lane));
+      for (uint32_t other = 1; other < kWarps; ++other)
+        sums[e] += ptx::ld_shared<float>(slot(other, e, lane));
       sums[e] /= static_cast<float>(p.pixels);
     }
     tile::store_chunk<Format, kVector>(p.y + n * p.c + channel, count, sums);

@@ -1,7 +1,8 @@
 // w'[c, r, s, k] = w[k, r, s, c]: filters as backward-data convolution multiplies them, its depth fastest.
 //
-// One block transposes 32 x 32 elements of one tap through shared memory, both sides coalesced. Bytes: weights once each way,
-// 0.3 % of a training step's traffic for ResNet-50 at batch 256; in return dgrad is the same kernel as fprop in every dtype.
+// One block transposes 32 x 32 elements of one tap through shared memory, both sides coalesced. Bytes:
+// weights once each way, 0.3 % of a training step's traffic for ResNet-50 at batch 256; in return dgrad is
+// the same kernel as fprop in every dtype.
 #include <array>
 #include <cstdint>
 #include <stdexcept>
@@ -87,7 +88,8 @@ void launch(const ConvShape& shape, const void* weight, void* transposed, Stream
 
 }  // namespace
 
-void launch_krsc_to_crsk(const ConvShape& shape, DType dtype, const void* weight, void* transposed, Stream stream) {
+void launch_krsc_to_crsk(const ConvShape& shape, DType dtype, const void* weight, void* transposed,
+                         Stream stream) {
   switch (dtype) {
     case DType::bf16:
     case DType::f16: return launch<uint16_t>(shape, weight, transposed, stream);

@@ -35,7 +35,8 @@ void launch_conv_dgrad_tf32(const ConvGemm& gemm);
 void launch_conv_dgrad_f32(const ConvGemm& gemm);
 
 // w' = w with filters and channels exchanged, as dgrad multiplies it.
-void launch_krsc_to_crsk(const ConvShape& shape, DType dtype, const void* weight, void* transposed, Stream stream);
+void launch_krsc_to_crsk(const ConvShape& shape, DType dtype, const void* weight, void* transposed,
+                         Stream stream);
 
 // One launch of conv_wgrad: the geometry of fprop, and how the pixels are cut.
 struct WgradGemm {
@@ -56,7 +57,8 @@ void launch_conv_wgrad_tf32(const WgradGemm& gemm);
 void launch_conv_wgrad_f32(const WgradGemm& gemm);
 
 // dw = the splits' partials added in order, rounded to dtype.
-void launch_reduce_splits(const float* partials, int64_t splits, int64_t elements, DType dtype, void* dw, Stream stream);
+void launch_reduce_splits(const float* partials, int64_t splits, int64_t elements, DType dtype, void* dw,
+                          Stream stream);
 
 void launch_reduce_statistics(const StatisticsReduction& problem);
 

@@ -1,7 +1,8 @@
 // y[n, p, q, c] = max over the window (r, s) of x[n, p stride - pad + r, q stride - pad + s, c]
 //
-// Pixels outside the image count as -inf; NaN wins, as in torch.nn.functional.max_pool2d. A thread computes one
-// chunk of channels of one output pixel. Bytes: x read once from DRAM (its overlaps from L1 and L2), y written once.
+// Pixels outside the image count as -inf; NaN wins, as in torch.nn.functional.max_pool2d. A thread computes
+// one chunk of channels of one output pixel. Bytes: x read once from DRAM (its overlaps from L1 and L2), y
+// written once.
 #include <array>
 #include <cstdint>
 #include <limits>

@@ -44,7 +44,8 @@ struct ReduceSplitsKernel {
     const int64_t element = int64_t{ptx::ctaid_x()} * kThreads + ptx::tid_x();
     if (element >= p.elements) return;
     float sum = 0.f;
-    for (int64_t split = 0; split < p.splits; ++split) sum += ptx::ld_global_nc(p.partials + split * p.elements + element);
+    for (int64_t split = 0; split < p.splits; ++split)
+      sum += ptx::ld_global_nc(p.partials + split * p.elements + element);
     ptx::st_global(p.dw + element, tile::from_float<Format>(sum));
   }
 };
@@ -56,7 +57,10 @@ void launch(const float* partials, int64_t splits, int64_t elements, void* dw, S
       {.grid = {.x = static_cast<uint32_t>((elements + Kernel::kThreads - 1) / Kernel::kThreads)},
        .block = Kernel::kThreads,
        .stream = stream},
-      {.partials = partials, .dw = static_cast<typename Format::Element*>(dw), .splits = splits, .elements = elements});
+      {.partials = partials,
+       .dw = static_cast<typename Format::Element*>(dw),
+       .splits = splits,
+       .elements = elements});
 }
 
 }  // namespace

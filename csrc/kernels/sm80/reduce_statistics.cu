@@ -1,12 +1,13 @@
 // The tiles' partial statistics become a tensor's: [row tiles, channels] pairs -> [2, channels].
 //
 //   moments   (mean, M2) of the tiles -> mean and M2 over all pixels:
-//             mean = mean_0 + sum n_t d_t / N,  M2 = sum M2_t + sum n_t d_t^2 - (sum n_t d_t)^2 / N,  d_t = mean_t - mean_0
+//             mean = mean_0 + sum n_t d_t / N,  M2 = sum M2_t + sum n_t d_t^2 - (sum n_t d_t)^2 / N,  d_t =
+//             mean_t - mean_0
 //   gradient  (sum g, sum g (x - mean)) -> their sums
 //
-// In float64, whose cost here is nothing and which lets the tiles be added without a division each; the first tile's mean is the
-// pivot, so that a large mean costs no digits. A block takes 16 channels, 64 threads a channel; each adds every 64th tile, and the
-// threads' sums are added in order. Bytes: the partials once.
+// In float64, whose cost here is nothing and which lets the tiles be added without a division each; the first
+// tile's mean is the pivot, so that a large mean costs no digits. A block takes 16 channels, 64 threads a
+// channel; each adds every 64th tile, and the threads' sums are added in order. Bytes: the partials once.
 #include <array>
 #include <bit>
 #include <cstdint>
@@ -52,9 +53,7 @@ struct ReduceStatisticsKernel {
     return ptx::smem_base() + ((sum * kLanes + lane) * kChannels + channel) * 8;
   }
 
-  static RK_DEVICE double as_double(const Words2& words) {
-    return std::bit_cast<double>(words);
-  }
+  static RK_DEVICE double as_double(const Words2& words) { return std::bit_cast<double>(words); }
 
   static RK_DEVICE void run(const Params& p) {
     const uint32_t in_block = ptx::tid_x() % kChannels;
@@ -85,13 +84,15 @@ struct ReduceStatisticsKernel {
       }
     }
     RK_UNROLL
-    for (uint32_t i = 0; i < kSums; ++i) ptx::st_shared(slot(i, lane, in_block), std::bit_cast<Words2>(sums[i]));
+    for (uint32_t i = 0; i < kSums; ++i)
+      ptx::st_shared(slot(i, lane, in_block), std::bit_cast<Words2>(sums[i]));
     ptx::barrier_sync();
     if (lane != 0 || !exists) return;
 
     for (uint32_t other = 1; other < kLanes; ++other) {
       RK_UNROLL
-      for (uint32_t i = 0; i < kSums; ++i) sums[i] += as_double(ptx::ld_shared<Words2>(slot(i, other, in_block)));
+      for (uint32_t i = 0; i < kSums; ++i)
+        sums[i] += as_double(ptx::ld_shared<Words2>(slot(i, other, in_block)));
     }
     if (p.moments) {
       const auto n = static_cast<double>(p.pixels);

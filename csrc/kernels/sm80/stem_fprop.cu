@@ -1,17 +1,22 @@
-// The stem of a residual network in one kernel, for inference in bf16 and fp16 (He et al. 2015, Table 1: conv1 and the pool):
+// The stem of a residual network in one kernel, for inference in bf16 and fp16 (He et al. 2015, Table 1:
+// conv1 and the pool):
 //
-//   y = max_pool_3x3/2(round(relu(affine(conv_7x7/2(x, w)))))      x [n, h, w, 3], w [k, 7, 7, 3], y [n, (p+1)/2, (q+1)/2, k]
+//   y = max_pool_3x3/2(round(relu(affine(conv_7x7/2(x, w)))))      x [n, h, w, 3], w [k, 7, 7, 3], y [n,
+//   (p+1)/2, (q+1)/2, k]
 //
-// Three channels fill no 16-byte chunk, so the convolution does not go through implicit-GEMM tiles. A block keeps 64 filters in
-// shared memory and walks over output tiles of 7x8 pooled pixels. Each needs 15x17 = 255 convolution outputs, almost exactly
-// 256 rows of an MMA, recomputing 14 % at the seams, and 35x39 input pixels.
+// Three channels fill no 16-byte chunk, so the convolution does not go through implicit-GEMM tiles. A block
+// keeps 64 filters in shared memory and walks over output tiles of 7x8 pooled pixels. Each needs 15x17 = 255
+// convolution outputs, almost exactly 256 rows of an MMA, recomputing 14 % at the seams, and 35x39 input
+// pixels.
 //
-// GEMM depth: in NHWC one row of the window, seven pixels of three channels, is 21 consecutive elements, which start at an even
-// element because the stride is even. Padded to 24 they are three groups of eight, and a pair of A's fragment is one 32-bit
-// load from the raw patch. Depth is 7 x 24 = 168 -> 176 against 147 needed. Elements 21 to 23 belong to a neighbour pixel; they
-// are cleared, since a NaN there times a zero weight would be NaN.
+// GEMM depth: in NHWC one row of the window, seven pixels of three channels, is 21 consecutive elements,
+// which start at an even element because the stride is even. Padded to 24 they are three groups of eight, and
+// a pair of A's fragment is one 32-bit load from the raw patch. Depth is 7 x 24 = 168 -> 176 against 147
+// needed. Elements 21 to 23 belong to a neighbour pixel; they are cleared, since a NaN there times a zero
+// weight would be NaN.
 //
-// Bytes: x once (seams from L2), the weights once a block, y once; the convolution's output, four times y, never exists.
+// Bytes: x once (seams from L2), the weights once a block, y once; the convolution's output, four times y,
+// never exists.
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -66,7 +71,8 @@ struct StemFpropKernel {
   static constexpr int kGroupsPerRow = 3;                // of eight elements
   static constexpr int kSteps = 11;                      // of sixteen elements
   static_assert(kSteps * 16 >= kWindow * kGroupsPerRow * 8, "the steps cover all rows of the window");
-  static_assert(kStride % 2 == 0, "fragment pairs are 32-bit aligned only if a window starts at an even element");
+  static_assert(kStride % 2 == 0,
+                "fragment pairs are 32-bit aligned only if a window starts at an even element");
 
   // The tile.
   static constexpr int kPooledP = 7, kPooledQ = 8;
@@ -76,8 +82,9 @@ struct StemFpropKernel {
   static constexpr int kFilters = 64;
   static_assert(kConvPixels <= static_cast<int>(kThreads / 32) * kWarpRows, "the warps' rows cover the tile");
 
-  // Shared memory. The patch's pitch is 20 modulo 32: where eight consecutive pixels of a fragment wrap to the next row, they
-  // still lie in different banks. Weights: 23 chunks a row, an odd number, keep ldmatrix free of conflicts.
+  // Shared memory. The patch's pitch is 20 modulo 32: where eight consecutive pixels of a fragment wrap to
+  // the next row, they still lie in different banks. Weights: 23 chunks a row, an odd number, keep ldmatrix
+  // free of conflicts.
   static constexpr int kPatchRows = kStride * (kConvP - 1) + kWindow;
   static constexpr int kPatchElements = (kStride * (kConvQ - 1) + kWindow) * kChannels;
   static constexpr int kPatchPitch = 148;
@@ -88,9 +95,11 @@ struct StemFpropKernel {
   static constexpr uint32_t kVectorsAt = kWeightsAt + kFilters * kWeightPitch;
   static constexpr uint32_t kPanelAt = kVectorsAt + 3 * kFilters * 4;
   static constexpr uint32_t kSmem = kPanelAt + kThreads / 32 * kWarpRows * kPanelPitch;
-  static_assert(kPatchPitch % 32 == 20 && kPatchPitch >= kStride * kChannels * (kConvQ - 1) + kGroupsPerRow * 8,
+  static_assert(kPatchPitch % 32 == 20 &&
+                    kPatchPitch >= kStride * kChannels * (kConvQ - 1) + kGroupsPerRow * 8,
                 "fragments of the last pixel stay within their row");
-  static_assert(kWeightPitch >= kSteps * 32 && kWeightPitch / 16 % 2 == 1, "an odd number of chunks holds the depth");
+  static_assert(kWeightPitch >= kSteps * 32 && kWeightPitch / 16 % 2 == 1,
+                "an odd number of chunks holds the depth");
 
   static std::array<machine::Span, 7> spans(const Params& p) {
     using machine::Role;
@@ -147,7 +156,8 @@ struct StemFpropKernel {
     ptx::st_shared(at + 2 * kFilters * 4, affine.bias[0]);
   }
 
-  // The input under the tile, raw, zero outside the image. A warp takes a row, so that its loads are contiguous.
+  // The input under the tile, raw, zero outside the image. A warp takes a row, so that its loads are
+  // contiguous.
   static RK_DEVICE void load_patch(const Params& p, uint32_t smem, const TileOrigin& origin) {
     const int32_t first_h = origin.conv_p() * kStride + p.conv.h.base;
     const int32_t first_w = origin.conv_q() * kStride + p.conv.w.base;
@@ -171,7 +181,8 @@ struct StemFpropKernel {
 
   // Byte offset in the patch of the window of the tile's convolution output m.
   static RK_DEVICE uint32_t window(uint32_t m) {
-    const uint32_t pixel = m < kConvPixels ? m : kConvPixels - 1;  // row 255 of the MMA has no pixel; nobody reads its result
+    const uint32_t pixel =
+        m < kConvPixels ? m : kConvPixels - 1;  // row 255 of the MMA has no pixel; nobody reads its result
     return (pixel / kConvQ * kStride * kPatchPitch + pixel % kConvQ * kStride * kChannels) * 2;
   }
 
@@ -185,12 +196,13 @@ struct StemFpropKernel {
   }
 
   // Convolution, affine, ReLU and rounding of the warp's 64 pixels, into the panel.
-  static RK_DEVICE void convolve(const Params& p, uint32_t smem) {
+  static RK_DEVICE void convolve(uint32_t smem) {
     const uint32_t lane = ptx::lane_id();
     const uint32_t first_row = ptx::warp_id() * kWarpRows;
     uint32_t windows[kWarpRows / 8];
     RK_UNROLL
-    for (int i = 0; i < kWarpRows / 8; ++i) windows[i] = smem + kPatchAt + window(first_row + i * 8 + lane / 4) + lane % 4 * 4;
+    for (int i = 0; i < kWarpRows / 8; ++i)
+      windows[i] = smem + kPatchAt + window(first_row + i * 8 + lane / 4) + lane % 4 * 4;
     const uint32_t weights =
         smem + kWeightsAt + (lane % 8 + lane / 16 * 8) * kWeightPitch + lane / 8 % 2 * tile::kChunkBytes;
 
@@ -202,7 +214,8 @@ struct StemFpropKernel {
       RK_UNROLL
       for (int i = 0; i < kWarpRows / 16; ++i) {
         RK_UNROLL
-        for (int e = 0; e < 4; ++e) a[i][e] = fragment_pair(windows[2 * i + e % 2], 2 * step + e / 2, tail_mask);
+        for (int e = 0; e < 4; ++e)
+          a[i][e] = fragment_pair(windows[2 * i + e % 2], 2 * step + e / 2, tail_mask);
       }
       RK_UNROLL
       for (int j = 0; j < kFilters / 8; j += 2) {
@@ -235,14 +248,15 @@ struct StemFpropKernel {
       RK_UNROLL
       for (int i = 0; i < kWarpRows / 8; ++i) {
         const float* values = &acc[i / 2][j][i % 2 * 2];
-        const uint32_t word = Format::pack_pair(tile::relu(affine.apply(values[0], 0)),
-                                                tile::relu(affine.apply(values[1], 1)));
+        const uint32_t word =
+            Format::pack_pair(tile::relu(affine.apply(values[0], 0)), tile::relu(affine.apply(values[1], 1)));
         ptx::st_shared(smem + kPanelAt + (first_row + i * 8 + lane / 4) * kPanelPitch + channel * 2, word);
       }
     }
   }
 
-  // Pools the panel: one thread, one pooled pixel, eight channels. Convolution outputs outside the image do not exist.
+  // Pools the panel: one thread, one pooled pixel, eight channels. Convolution outputs outside the image do
+  // not exist.
   static RK_DEVICE void pool(const Params& p, uint32_t smem, const TileOrigin& origin, int32_t first_k) {
     constexpr uint32_t kChunks = kFilters / Format::kPerChunk;
     RK_NO_UNROLL
@@ -251,7 +265,8 @@ struct StemFpropKernel {
       const auto row = static_cast<int32_t>(i / kChunks / kPooledQ);
       const auto column = static_cast<int32_t>(i / kChunks % kPooledQ);
       const int32_t channel = first_k + static_cast<int32_t>(chunk) * Format::kPerChunk;
-      if (origin.p + row >= p.pooled_p || origin.q + column >= p.pooled_q || channel >= p.conv.columns) continue;
+      if (origin.p + row >= p.pooled_p || origin.q + column >= p.pooled_q || channel >= p.conv.columns)
+        continue;
       float best[Format::kPerChunk];
       RK_UNROLL
       for (float& value : best) value = -std::numeric_limits<float>::infinity();
@@ -266,14 +281,16 @@ struct StemFpropKernel {
             continue;
           }
           float values[Format::kPerChunk];
-          tile::unpack<Format>(ptx::ld_shared<Words4>(smem + kPanelAt + (conv_p * kConvQ + conv_q) * kPanelPitch +
-                                                      chunk * tile::kChunkBytes),
-                               values);
+          tile::unpack<Format>(
+              ptx::ld_shared<Words4>(smem + kPanelAt + (conv_p * kConvQ + conv_q) * kPanelPitch +
+                                     chunk * tile::kChunkBytes),
+              values);
           RK_UNROLL
           for (int e = 0; e < Format::kPerChunk; ++e) best[e] = ptx::max_nan(best[e], values[e]);
         }
       }
-      const int64_t pixel = (int64_t{origin.n} * p.pooled_p + origin.p + row) * p.pooled_q + origin.q + column;
+      const int64_t pixel =
+          (int64_t{origin.n} * p.pooled_p + origin.p + row) * p.pooled_q + origin.q + column;
       Element* y = p.y + pixel * p.conv.columns + channel;
       if (p.vector) {
         tile::store_chunk<Format, true>(y, Format::kPerChunk, best);
@@ -292,7 +309,7 @@ struct StemFpropKernel {
       const TileOrigin origin(p, tile);
       load_patch(p, smem, origin);
       ptx::barrier_sync();  // patch and weights are there, and the last tile's panel has been pooled
-      convolve(p, smem);
+      convolve(smem);
       ptx::barrier_sync();  // the panel is there, and nobody reads the patch any more
       pool(p, smem, origin, first_k);
     }
@@ -309,23 +326,24 @@ void launch(const tile::ConvGeometry& conv, const Stem& problem) {
   const int32_t tiles_q = (pooled_q + Kernel::kPooledQ - 1) / Kernel::kPooledQ;
   const int32_t tiles = conv.n * tiles_p * tiles_q;
   const int32_t blocks = std::min(tiles, machine::sm_count() * static_cast<int32_t>(Kernel::kMinBlocks));
-  machine::launch<Kernel>({.grid = {.x = static_cast<uint32_t>(blocks),
-                                    .y = static_cast<uint32_t>((conv.columns + Kernel::kFilters - 1) / Kernel::kFilters)},
-                           .block = Kernel::kThreads,
-                           .smem = Kernel::kSmem,
-                           .stream = problem.stream},
-                          {.conv = conv,
-                           .x = static_cast<const Element*>(problem.x),
-                           .weight = static_cast<const Element*>(problem.weight),
-                           .affine = problem.affine,
-                           .y = static_cast<Element*>(problem.y),
-                           .pooled_p = pooled_p,
-                           .pooled_q = pooled_q,
-                           .tiles = tiles,
-                           .divide_tiles_q = tile::Divisor(tiles_q),
-                           .divide_tiles_p = tile::Divisor(tiles_p),
-                           .vector = conv.columns % Kernel::Format::kPerChunk == 0 &&
-                                     reinterpret_cast<uintptr_t>(problem.y) % 16 == 0});
+  machine::launch<Kernel>(
+      {.grid = {.x = static_cast<uint32_t>(blocks),
+                .y = static_cast<uint32_t>((conv.columns + Kernel::kFilters - 1) / Kernel::kFilters)},
+       .block = Kernel::kThreads,
+       .smem = Kernel::kSmem,
+       .stream = problem.stream},
+      {.conv = conv,
+       .x = static_cast<const Element*>(problem.x),
+       .weight = static_cast<const Element*>(problem.weight),
+       .affine = problem.affine,
+       .y = static_cast<Element*>(problem.y),
+       .pooled_p = pooled_p,
+       .pooled_q = pooled_q,
+       .tiles = tiles,
+       .divide_tiles_q = tile::Divisor(tiles_q),
+       .divide_tiles_p = tile::Divisor(tiles_p),
+       .vector = conv.columns % Kernel::Format::kPerChunk == 0 &&
+                 reinterpret_cast<uintptr_t>(problem.y) % 16 == 0});
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// The one way a kernel starts on the GPU. A kernel is a struct with Params, kName, kThreads, kMinBlocks, spans() and run().
+// The one way a kernel starts on the GPU. A kernel is a struct with Params, kName, kThreads, kMinBlocks,
+// spans() and run().
 #pragma once
 
 #include <cuda_runtime.h>
@@ -27,7 +28,8 @@ void launch(const LaunchConfig& config, const typename Kernel::Params& params) {
   static_cast<void>(&Kernel::spans);  // every kernel states its buffers; only the simulator checks them
   const auto function = entry<Kernel>;
   if (config.smem > 48 * 1024) {
-    check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(config.smem)),
+    check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(config.smem)),
           "reserving shared memory", Kernel::kName);
   }
   cudaLaunchAttribute attributes[2];

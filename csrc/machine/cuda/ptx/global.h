@@ -1,4 +1,5 @@
-// ld.global, ld.global.nc, st.global (PTX ISA 9.7.9.8, 9.7.9.9, 9.7.9.11), 1 to 16 bytes, aligned to their size.
+// ld.global, ld.global.nc, st.global (PTX ISA 9.7.9.8, 9.7.9.9, 9.7.9.11), 1 to 16 bytes, aligned to their
+// size.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +30,10 @@ RK_DEVICE T ld_global_bytes(const T* address) {
     memcpy(&value, &word, 4);
   } else if constexpr (sizeof(T) == 8) {
     Words2 w;
-    asm volatile("ld.global.v2.b32 {%0, %1}, [%2];" : "=r"(w.word[0]), "=r"(w.word[1]) : "l"(address) : "memory");
+    asm volatile("ld.global.v2.b32 {%0, %1}, [%2];"
+                 : "=r"(w.word[0]), "=r"(w.word[1])
+                 : "l"(address)
+                 : "memory");
     memcpy(&value, &w, 8);
   } else {
     static_assert(sizeof(T) == 16, "a global load moves 1, 2, 4, 8 or 16 bytes");
@@ -43,7 +47,8 @@ RK_DEVICE T ld_global_bytes(const T* address) {
   return value;
 }
 
-// Not volatile and without a clobber: the data is constant during the kernel, so loads may be hoisted and reordered.
+// Not volatile and without a clobber: the data is constant during the kernel, so loads may be hoisted and
+// reordered.
 template <class T>
 RK_DEVICE T ld_global_nc_bytes(const T* address) {
   T value;
@@ -106,7 +111,8 @@ RK_DEVICE void st_global(T* address, T value) {
   } else if constexpr (sizeof(T) == 8) {
     Words2 w;
     memcpy(&w, &value, 8);
-    asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(address), "r"(w.word[0]), "r"(w.word[1]) : "memory");
+    asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(address), "r"(w.word[0]), "r"(w.word[1])
+                 : "memory");
   } else {
     static_assert(sizeof(T) == 16, "a global store moves 1, 2, 4, 8 or 16 bytes");
     Words4 w;

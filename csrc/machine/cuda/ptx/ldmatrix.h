@@ -1,6 +1,6 @@
 // ldmatrix (PTX ISA 9.7.14.5.15): 8x8 matrices of 16-bit elements from shared memory to fragments.
-// Matrix i takes its row addresses from lanes 8i to 8i+7, 16 bytes a row; lane l receives word l%4 of row l/4 of each
-// matrix (.trans: elements 2(l%4) and 2(l%4)+1 of column l/4).
+// Matrix i takes its row addresses from lanes 8i to 8i+7, 16 bytes a row; lane l receives word l%4 of row l/4
+// of each matrix (.trans: elements 2(l%4) and 2(l%4)+1 of column l/4).
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// Arithmetic whose rounding matters: fma.rn, max.NaN, cvt (PTX ISA 9.7.3, 9.7.9.22). Everything else in a kernel is plain
-// C++ and is compiled without contraction, so that both machines round alike.
+// Arithmetic whose rounding matters: fma.rn, max.NaN, cvt (PTX ISA 9.7.3, 9.7.9.22). Everything else in a
+// kernel is plain C++ and is compiled without contraction, so that both machines round alike.
 #pragma once
 
 #include <cstdint>

@@ -30,7 +30,10 @@ RK_DEVICE T ld_shared(uint32_t address) {
     memcpy(&value, &word, 4);
   } else if constexpr (sizeof(T) == 8) {
     Words2 w;
-    asm volatile("ld.shared.v2.b32 {%0, %1}, [%2];" : "=r"(w.word[0]), "=r"(w.word[1]) : "r"(address) : "memory");
+    asm volatile("ld.shared.v2.b32 {%0, %1}, [%2];"
+                 : "=r"(w.word[0]), "=r"(w.word[1])
+                 : "r"(address)
+                 : "memory");
     memcpy(&value, &w, 8);
   } else {
     static_assert(sizeof(T) == 16, "a shared load moves 2, 4, 8 or 16 bytes");
@@ -57,7 +60,8 @@ RK_DEVICE void st_shared(uint32_t address, T value) {
   } else if constexpr (sizeof(T) == 8) {
     Words2 w;
     memcpy(&w, &value, 8);
-    asm volatile("st.shared.v2.b32 [%0], {%1, %2};" ::"r"(address), "r"(w.word[0]), "r"(w.word[1]) : "memory");
+    asm volatile("st.shared.v2.b32 [%0], {%1, %2};" ::"r"(address), "r"(w.word[0]), "r"(w.word[1])
+                 : "memory");
   } else {
     static_assert(sizeof(T) == 16, "a shared store moves 2, 4, 8 or 16 bytes");
     Words4 w;

@@ -8,7 +8,9 @@
 
 namespace ptx {
 
-RK_DEVICE void warp_sync(uint32_t mask = 0xffffffffu) { asm volatile("bar.warp.sync %0;" ::"r"(mask) : "memory"); }
+RK_DEVICE void warp_sync(uint32_t mask = 0xffffffffu) {
+  asm volatile("bar.warp.sync %0;" ::"r"(mask) : "memory");
+}
 
 namespace detail {
 template <class T>
