@@ -1,9 +1,9 @@
-"""The residual networks of "Deep Residual Learning for Image Recognition" (table 1), from this package's blocks.
+"""The residual networks of "Deep Residual Learning for Image Recognition" (table 1), from our own blocks.
 
-Keys, shapes and order of the state_dict are torchvision's (for shortcut "B"), and the same seed gives the same initial
-weights.  Weights are kept in channels_last.  A whole network in evaluation is operators of this package alone: the stem
-with its max-pooling is one, every convolution with BatchNorm, add and ReLU one, global average pooling and the
-classifier one each.
+Keys, shapes and order of the state_dict are torchvision's (for shortcut "B"), and the same seed gives the
+same initial weights.  Weights are kept in channels_last.  A whole network in evaluation is operators of this
+package alone: the stem with its max-pooling is one, every convolution with BatchNorm, add and ReLU one,
+global average pooling and the classifier one each.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from resnet_kernels.nn.check import one_of, positive
 WIDTHS = (64, 128, 256, 512)  # channels of the stages' 3x3 convolutions
 
 
-class ResNet(chain.Chained, nn.Module):
+class ResNet(chain.Chained):
     """A residual network for images [N, 3, H, W] -> logits [N, num_classes].
 
     A contiguous input is converted to channels_last once, on entry.
@@ -31,14 +31,17 @@ class ResNet(chain.Chained, nn.Module):
         depths: blocks in each of the four stages.
         num_classes: length of the output.
         shortcut: "A", "B" or "C": the paper's options (section 3.3, table 3); its results are with "B".
-        stride_in: in a bottleneck, the convolution with the stride: "3x3" (torchvision's) or "1x1" (the paper's).
+        stride_in: in a bottleneck, the convolution with the stride: "3x3" (torchvision's) or "1x1" (the
+            paper's).
         zero_init_residual: start every block's last BatchNorm at zero (Goyal et al. 2017, section 5.1).
 
     Raises:
         ValueError, TypeError: an argument is out of range; the message names it.
     """
 
-    CHAIN = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool", chain.FLATTEN, "fc")
+    STEM = ("conv1", "bn1", "relu", "maxpool")
+    STAGES = ("layer1", "layer2", "layer3", "layer4")
+    CHAIN = (*STEM, *STAGES, "avgpool", chain.FLATTEN, "fc")
 
     def __init__(
         self,
@@ -68,10 +71,10 @@ class ResNet(chain.Chained, nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(channels, num_classes)
         self._initialise(zero_init_residual)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _initialise(self, zero_init_residual: bool) -> None:
-        """He et al. 2015 ("Delving deep into rectifiers"): normal, std = sqrt(2 / (K R S)); BatchNorm the identity."""
+        """He et al. 2015, "Delving deep into rectifiers": normal, std = sqrt(2 / (K R S)), K outputs."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

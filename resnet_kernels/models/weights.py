@@ -1,7 +1,7 @@
 """Weights from files: torchvision's and timm's checkpoints (``.pth``) and safetensors.
 
-A file is read without executing anything in it, judged as a whole, and only then copied into the network: a file that
-is truncated, foreign or of another network leaves the network as it was.
+A file is read without executing anything in it, judged as a whole, and only then copied into the network: a
+file that is truncated, foreign or of another network leaves the network as it was.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ _WRAPPERS = ("state_dict", "model")  # under which training scripts (torchvision
 _OPTIONAL = "num_batches_tracked"  # absent from files older than PyTorch 0.4.1; evaluation does not read it
 _LISTED = 8  # keys named in a message
 
+# What torch.load raises on bytes that are no checkpoint, besides UnpicklingError.
+_DAMAGE = (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError)
+
 
 class WeightsError(ValueError):
     """A file of weights cannot be read, or does not fit the network; the network is unchanged."""
@@ -28,13 +31,14 @@ class WeightsError(ValueError):
 def load_weights(model: Model, path: str | os.PathLike[str]) -> Model:
     """Copy the weights in the file `path` into `model`, in place, and return it.
 
-    The format is told from the content: PyTorch's (read with ``weights_only=True``) or safetensors.  Weights nested
-    under "state_dict" or "model", and keys that all begin with "module." (DistributedDataParallel), are unwrapped.
+    The format is told from the content: PyTorch's (read with ``weights_only=True``) or safetensors.  Weights
+    nested under "state_dict" or "model", and keys that all begin with "module."
+    (DistributedDataParallel), are unwrapped.
 
     Raises:
         FileNotFoundError: there is no such file.
-        WeightsError: the file is truncated, foreign, or of another network; the message says which keys or shapes
-            differ, and `model` is unchanged.
+        WeightsError: the file is truncated, foreign, or of another network; the message says which keys or
+            shapes differ, and `model` is unchanged.
         ImportError: the file is safetensors and that package is absent.
     """
     if not isinstance(model, nn.Module):
@@ -61,9 +65,10 @@ def _read(path: str | os.PathLike[str]) -> object:
             f"load_weights: {os.fspath(path)!r} is no file of weights, or holds more than tensors and plain "
             f"containers, which is not read because it could execute code ({_first_line(error)})"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+    except _DAMAGE as error:
         raise WeightsError(
-            f"load_weights: {os.fspath(path)!r} is truncated, damaged or no file of weights ({_first_line(error)})"
+            f"load_weights: {os.fspath(path)!r} is truncated, damaged or no file of weights "
+            f"({_first_line(error)})"
         ) from error
 
 
@@ -93,10 +98,13 @@ def _unwrap(content: object, path: str | os.PathLike[str]) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     if not isinstance(content, Mapping):
+        kind = type(content).__name__
         raise WeightsError(
-            f"load_weights: {os.fspath(path)!r} holds a {type(content).__name__}, not a mapping from names to tensors"
+            f"load_weights: {os.fspath(path)!r} holds a {kind}, not a mapping from names to tensors"
         )
-    foreign = [key for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
+    foreign = [
+        key for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))
+    ]
     if foreign:
         raise WeightsError(
             f"load_weights: {os.fspath(path)!r} is no state_dict: not a tensor under a name: {_some(foreign)}"

@@ -2,7 +2,7 @@
 
 from .blocks import BasicBlock, Bottleneck
 from .fusing import fuse, unfuse
-from .layers import ConvBNAct2d, ZeroPadShortcut
+from .layers import ConvBNAct2d, ProjectionShortcut, ZeroPadShortcut
 from .report import FuseReport, Row, fuse_report
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Bottleneck",
     "ConvBNAct2d",
     "FuseReport",
+    "ProjectionShortcut",
     "Row",
     "ZeroPadShortcut",
     "fuse",

@@ -1,7 +1,7 @@
 """The paper's two residual blocks (figure 5), with torchvision's attribute names and keys.
 
-In evaluation every convolution with its BatchNorm and ReLU is one operator, and the residual add and the last ReLU are
-inside the last convolution's epilogue.  In training PyTorch computes the layers one by one.
+In evaluation every convolution with its BatchNorm and ReLU is one operator, and the residual add and the last
+ReLU are inside the last convolution's epilogue.  In training PyTorch computes the layers one by one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from . import chain
 from .check import one_of, positive
-from .layers import ZeroPadShortcut
+from .layers import ProjectionShortcut, ZeroPadShortcut
 
 SHORTCUTS = ("A", "B", "C")  # the paper's options, section 3.3 and table 3
 STRIDES_IN = ("1x1", "3x3")  # which convolution of a bottleneck carries the stride: the paper's v1, or v1.5
@@ -20,38 +20,36 @@ def _conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> 
     return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
 
 
-def shortcut_module(who: str, kind: str, in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
+def shortcut_module(
+    who: str, kind: str, in_channels: int, out_channels: int, stride: int
+) -> nn.Module | None:
     """The module on the shortcut, None for the identity.
 
-    "A": zeros for the new channels, no parameters; "B": a 1x1 convolution with BatchNorm where the shape changes;
-    "C": one in every block.
+    "A": zeros for the new channels, no parameters; "B": a 1x1 convolution with BatchNorm where the shape
+    changes; "C": one in every block.
     """
     one_of(who, "shortcut", kind, SHORTCUTS)
     if stride == 1 and in_channels == out_channels and kind != "C":
         return None
     if kind == "A":
         return ZeroPadShortcut(in_channels, out_channels, stride)
-    return nn.Sequential(_conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels))
+    return ProjectionShortcut(in_channels, out_channels, stride)
 
 
-class _Block(chain.Chained, nn.Module):
+class _Block(chain.Chained):
     """relu(body(x) + shortcut(x)) for the chain `BODY`."""
 
     BODY: tuple[str, ...]
     downsample: nn.Module | None
 
     def rk_chains(self) -> tuple[tuple[str, ...], ...]:
-        chains = [self.BODY]
-        if isinstance(self.downsample, nn.Sequential):
-            chains.append(("downsample",))
-        return tuple(chains)
+        return (self.BODY,)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, K, ceil(H/stride), ceil(W/stride)]."""
+        residual = x if self.downsample is None else self.downsample(x)
         if chain.stays_pytorch(self, x):
-            residual = x if self.downsample is None else self.downsample(x)
             return chain.one_by_one(chain.links(self, self.BODY), x, residual)
-        residual = x if self.downsample is None else chain.run(self, ("downsample",), x)
         return chain.run(self, self.BODY, x, residual)
 
 

@@ -1,27 +1,28 @@
 """A chain of modules, and which of its links one operator can compute together.
 
-The forward of a residual block, of a stem or of an ``nn.Sequential`` is a list of its children called one after the
-other, with at most one residual add.  `plan` walks such a list once and groups it into steps:
+The forward of a residual block, of a stem or of an ``nn.Sequential`` is a list of its children called one
+after the other, with at most one residual add.  `plan` walks such a list once and groups it into steps:
 
     conv, bn [, add] [, relu]          -> ops.conv_bn_act              one kernel
     conv, bn, relu, maxpool 3x3/2/1    -> ops.conv_bn_relu_maxpool     one kernel (the stem)
-    bn [, add] [, relu]                -> ops.bn_act                   behind a convolution that stays PyTorch's own
-    add, relu                          -> ops.bn_act without affine    behind a squeeze-and-excitation module
+    bn [, add] [, relu]                -> ops.bn_act                   behind a convolution PyTorch computes
+    add, relu                          -> ops.bn_act without affine    behind squeeze-and-excitation
     maxpool                            -> ops.max_pool
     avgpool to 1x1 [, flatten]         -> ops.global_avg_pool
     linear behind a flatten            -> ops.linear
     anything else                      -> the module itself, with the reason
 
-The plan is made anew in every call, from the modules as they are then: a hook registered, a convolution pruned or a
-BatchNorm exchanged after `fuse` is seen by the next forward, and there is no cache that could go stale.  Global hooks
-(``register_module_forward_hook``) are not consulted: under them a fused block is one call.
+The plan is made anew in every call, from the modules as they are then: a hook registered, a convolution
+pruned or a BatchNorm exchanged after `fuse` is seen by the next forward, and no cache can go stale.
+Global hooks (``register_module_forward_hook``) are not consulted: under them a fused block is one call.
 
-`run` executes the plan in evaluation; in training it calls the modules one by one, as the unfused forward would.
+`run` executes the plan in evaluation; in training it calls the modules one by one, as the unfused forward
+would.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ class Link(NamedTuple):
     """One link: its name relative to the chain's owner; the module, or None for `ADD` and `FLATTEN`."""
 
     name: str
-    module: nn.Module | None
+    module: Any  # an nn.Module whose kind `plan` finds out
 
 
 class Step(NamedTuple):
@@ -54,12 +55,12 @@ class Step(NamedTuple):
     relu: bool = False
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # What a single module allows
 
 
 def untouched(module: nn.Module) -> bool:
-    """Whether calling `module` is the same as calling its class's forward: no hooks, no replaced or compiled forward."""
+    """Whether calling `module` is calling its class's forward: no hooks, no replaced or compiled forward."""
     return not (
         module._forward_hooks
         or module._forward_pre_hooks
@@ -76,7 +77,9 @@ def _touched_by(module: nn.Module) -> str:
     if "_compiled_call_impl" in module.__dict__:
         return "it is compiled on its own"
     hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
-    kinds = sorted({type(hook).__name__ for hook in hooks if type(hook).__module__.startswith("torch.nn.utils")})
+    kinds = sorted(
+        {type(hook).__name__ for hook in hooks if type(hook).__module__.startswith("torch.nn.utils")}
+    )
     if kinds:
         return f"it is reparametrized by hooks ({', '.join(kinds)})"
     return "it has hooks"
@@ -84,11 +87,11 @@ def _touched_by(module: nn.Module) -> str:
 
 def _unlike(module: nn.Module, wanted: str) -> str:
     if hasattr(module, "parametrizations"):
-        return "its " + ", ".join(module.parametrizations) + " is parametrized"
+        return "its " + ", ".join(getattr(module, "parametrizations", {})) + " is parametrized"
     return f"it is a {type(module).__name__}, not {wanted}"
 
 
-def _conv_reason(conv: nn.Conv2d) -> str | None:
+def _conv_reason(conv: Any) -> str | None:
     """Why no operator computes `conv`, or None."""
     if type(conv) is not nn.Conv2d:
         return _unlike(conv, "nn.Conv2d")
@@ -102,14 +105,22 @@ def _conv_reason(conv: nn.Conv2d) -> str | None:
         return f"padding={conv.padding!r}"
     if conv.bias is not None:
         return "it has a bias of its own before the BatchNorm"
-    return _tensor_reason(conv.weight)
+    return None
 
 
-def _tensor_reason(weight: Tensor) -> str | None:
-    if weight.dtype not in DTYPES:
-        return f"its weight is {weight.dtype}; kernels take float32, bfloat16 and float16"
+def _tensor_reason(chain: list[Link]) -> str | None:
+    """Why no operator takes the tensors of this chain, judged by its first weight, or None."""
+    weight = None
+    for link in chain:
+        weight = getattr(link.module, "weight", None)
+        if weight is not None:
+            break
+    if not isinstance(weight, Tensor):
+        return None
+    if weight.dtype not in DTYPES:  # float64 too: PyTorch's modules take it on every device
+        return f"weights are {weight.dtype}; kernels take float32, bfloat16 and float16"
     if weight.device.type not in DEVICES:
-        return f"its weight is on {weight.device}; kernels run on cuda and cpu"
+        return f"weights are on {weight.device}; kernels run on cuda and cpu"
     return None
 
 
@@ -122,18 +133,20 @@ def is_batchnorm(module: nn.Module | None) -> bool:
     return module is not None and (isinstance(module, _BatchNorm) or _is_frozen_bn(module))
 
 
-def _bn_reason(bn: nn.Module, assume_eval: bool) -> str | None:
+def _bn_reason(bn: Any, assume_eval: bool) -> str | None:
     """Why `bn` is not an affine map per channel that an operator applies, or None."""
-    frozen = _is_frozen_bn(bn)
-    if not frozen and type(bn) is not nn.BatchNorm2d and type(bn) is not nn.SyncBatchNorm:
-        return _unlike(bn, "nn.BatchNorm2d")
+    frozen = False
+    if type(bn) is not nn.BatchNorm2d and type(bn) is not nn.SyncBatchNorm:
+        frozen = _is_frozen_bn(bn)
+        if not frozen:
+            return _unlike(bn, "nn.BatchNorm2d")
     if not untouched(bn):
         return _touched_by(bn)
     if bn.running_mean is None or bn.running_var is None:
         return "it has no running statistics"
     if not frozen and bn.training and not assume_eval:
         return "it is in training mode"
-    return _tensor_reason(bn.running_mean)
+    return None
 
 
 def _relu_reason(act: nn.Module) -> str | None:
@@ -155,7 +168,7 @@ def _pool_reason(pool: nn.MaxPool2d) -> str | None:
 def _linear_reason(linear: nn.Linear) -> str | None:
     if type(linear) is not nn.Linear:
         return _unlike(linear, "nn.Linear")
-    return _tensor_reason(linear.weight) if untouched(linear) else _touched_by(linear)
+    return None if untouched(linear) else _touched_by(linear)
 
 
 def pair(value: int | tuple[int, ...]) -> tuple[int, int]:
@@ -191,7 +204,7 @@ def _is_transparent(module: nn.Module, assume_eval: bool) -> bool:
     return dropout and (assume_eval or not module.training)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # From names to links, from links to steps
 
 
@@ -207,22 +220,31 @@ def _inner(module: nn.Module) -> tuple[str, ...] | None:
     return None
 
 
-def links(owner: nn.Module, names: tuple[str, ...], assume_eval: bool = False, prefix: str = "") -> list[Link]:
-    """The links behind `names` (attributes of `owner`, `ADD`, `FLATTEN`): nested containers are opened, what does
-    nothing in evaluation is left out."""
+_PLAIN = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU)  # neither containers nor transparent: most links of a network
+
+
+def links(
+    owner: nn.Module, names: tuple[str, ...], assume_eval: bool = False, prefix: str = ""
+) -> list[Link]:
+    """The links behind `names`: children of `owner`, `ADD`, `FLATTEN`.
+
+    Containers that merely call their children are opened; what does nothing in evaluation is left out.
+    """
     found: list[Link] = []
+    children = owner._modules
     for name in names:
-        if name in (ADD, FLATTEN):
-            found.append(Link(name, None))
-            continue
-        module = getattr(owner, name, None)
-        if module is None or _is_transparent(module, assume_eval):
-            continue
-        inner = _inner(module)
-        if inner is None:
+        module = children.get(name)
+        if module is None:
+            if name in (ADD, FLATTEN):
+                found.append(Link(name, None))
+        elif type(module) in _PLAIN:
             found.append(Link(prefix + name, module))
-        else:
-            found.extend(links(module, inner, assume_eval, prefix + name + "."))
+        elif not _is_transparent(module, assume_eval):
+            inner = _inner(module)
+            if inner is None:
+                found.append(Link(prefix + name, module))
+            else:
+                found.extend(links(module, inner, assume_eval, prefix + name + "."))
     return found
 
 
@@ -234,6 +256,9 @@ def plan(chain: list[Link], shared: frozenset[str] = frozenset(), assume_eval: b
         shared: names of modules that stay PyTorch's own because they appear in the network more than once.
         assume_eval: plan for evaluation although BatchNorms are in training mode (for a report).
     """
+    foreign = _tensor_reason(chain)
+    if foreign is not None:
+        return [Step(None, (link,), foreign) for link in chain]
     steps: list[Step] = []
     end = Link("", None)
     flat = False  # whether x is known to be [N, C] at this link
@@ -321,7 +346,7 @@ def _conv_or_bn(chain: list[Link], i: int, shared: frozenset[str], assume_eval: 
     return Step("conv_bn_act", tuple(chain[i:last]), None, adds, relu)
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Execution
 
 
@@ -364,6 +389,7 @@ def one_by_one(chain: list[Link] | tuple[Link, ...], x: Tensor, residual: Tensor
         if link.module is not None:
             x = link.module(x)
         elif link.name == ADD:
+            assert residual is not None, "a chain with an add is run with a residual"
             x += residual
         else:
             x = torch.flatten(x, 1)
@@ -371,12 +397,16 @@ def one_by_one(chain: list[Link] | tuple[Link, ...], x: Tensor, residual: Tensor
 
 
 def stays_pytorch(owner: nn.Module, x: object) -> bool:
-    """Whether a call of `owner` with `x` takes PyTorch's own path: training, or symbolic tracing by torch.fx."""
-    return owner.training or isinstance(x, Proxy)
+    """Whether a call of `owner` with `x` takes PyTorch's own path: in training, and when traced.
+
+    Programs traced by torch.fx or torch.jit are read by tools that know PyTorch's operators: feature
+    extraction, quantization, ONNX.
+    """
+    return owner.training or isinstance(x, Proxy) or torch.jit.is_tracing()
 
 
-class Chained:
-    """Mixin of modules whose forward is one or more chains of their children; what `fuse_report` reads."""
+class Chained(nn.Module):
+    """Base of modules whose forward is one or more chains of their children; what `fuse_report` reads."""
 
     _rk_shared: frozenset[str] = frozenset()  # links that stay PyTorch's own; set by `fuse`
 
@@ -385,7 +415,7 @@ class Chained:
         raise NotImplementedError(f"{type(self).__name__} does not say what its chains are")
 
 
-def run(owner: nn.Module, names: tuple[str, ...], x: Tensor, residual: Tensor | None = None) -> Tensor:
+def run(owner: Chained, names: tuple[str, ...], x: Tensor, residual: Tensor | None = None) -> Tensor:
     """Evaluate the chain `names` of `owner` on `x`: [N, C, H, W], fused where `plan` finds it can be."""
     steps = plan(links(owner, names), owner._rk_shared)
     for step in steps:

@@ -1,4 +1,4 @@
-"""Checks of constructor arguments: a ValueError or TypeError names the argument, what it got and what it wants."""
+"""Checks of constructor arguments: the exception names the argument, what it got and what it wants."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ def pair_of(who: str, name: str, value: object, least: int = 1) -> tuple[int, in
     """`value`, an int or a pair of ints (h, w) of at least `least`, as a pair."""
     values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(values) != 2:
-        raise ValueError(f"{who}: {name} must be an int or a pair (h, w), got {len(values)} values: {value!r}")
+        raise ValueError(
+            f"{who}: {name} must be an int or a pair (h, w), got {len(values)} values: {value!r}"
+        )
     return positive(who, name, values[0], least), positive(who, name, values[1], least)
 
 

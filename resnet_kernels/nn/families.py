@@ -1,12 +1,12 @@
 """Modules of other libraries that `fuse` recognises, and the classes it gives them.
 
-A family says: objects of this class, whose forward is this very function, call their children in this order.  A
-subclass with a forward of its own computes something else and is not recognised.  Nothing is imported here: a library
-that was never imported cannot have made the model.
+A family says: objects of this class, whose forward is this very function, call their children in this order.
+A subclass with a forward of its own computes something else and is not recognised.  Nothing is imported here:
+a library that was never imported cannot have made the model.
 
-A fused module gets a subclass of its own class: `isinstance` holds, parameters, keys and attributes stay where they
-were, and the way back is the class it had.  The subclass is made on demand, one for each class and family, and an
-object of it is pickled as (class, family, state), so pickling and deepcopy need no name to look the subclass up by.
+A fused module gets a subclass of its own class: `isinstance` holds, parameters, keys and attributes stay
+where they were, and the way back is the class it had.  The subclass is made on demand, one for each class and
+family, and an object of it is pickled as (class, family, state): pickling and deepcopy need no name for it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ class FusedModule(chain.Chained):
 
     _rk_base: type[nn.Module]
     _rk_family: Family
+    downsample: Any
+    grad_checkpointing: bool
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self._rk_base, self._rk_family.name), self.__getstate__()
@@ -50,7 +52,7 @@ class _TorchvisionNetwork(FusedModule):
 
     def _forward_impl(self, x: Tensor) -> Tensor:
         if chain.stays_pytorch(self, x):
-            return super()._forward_impl(x)
+            return super()._forward_impl(x)  # type: ignore[misc]
         return chain.run(self, self._rk_family.chains[0], x)
 
 
@@ -60,12 +62,12 @@ class _TimmNetwork(FusedModule):
 
     def forward_features(self, x: Tensor) -> Tensor:
         if chain.stays_pytorch(self, x) or self.grad_checkpointing:
-            return super().forward_features(x)
+            return super().forward_features(x)  # type: ignore[misc]
         return chain.run(self, self._rk_family.chains[0], x)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         if chain.stays_pytorch(self, x) or pre_logits:
-            return super().forward_head(x, pre_logits)
+            return super().forward_head(x, pre_logits)  # type: ignore[misc]
         return chain.run(self, self._rk_family.chains[1], x)
 
 
@@ -81,7 +83,7 @@ class _Sequential(FusedModule):
 
 @dataclass(frozen=True)
 class Family:
-    """Objects of ``module.cls`` whose `methods` are that class's own run `chains`; `mixin` runs them fused."""
+    """Objects of ``module.cls`` whose `methods` are that class's own run `chains`; `mixin` fuses them."""
 
     name: str
     module: str
@@ -134,8 +136,11 @@ FAMILIES = (
         cls="Bottleneck",
         methods=("forward",),
         chains=(
-            ("conv1", "bn1", "act1", "conv2", "bn2", "drop_block", "act2", "aa")
-            + ("conv3", "bn3", "se", "drop_path", ADD, "act3"),
+            (
+                *("conv1", "bn1", "act1"),
+                *("conv2", "bn2", "drop_block", "act2", "aa"),
+                *("conv3", "bn3", "se", "drop_path", ADD, "act3"),
+            ),
         ),
         mixin=_Block,
     ),
@@ -164,7 +169,7 @@ _classes: dict[tuple[type[nn.Module], str], type[nn.Module]] = {}
 def recognise(module: nn.Module) -> Family | None:
     """The family of an unfused module, or None: then its forward is its own affair."""
     kind = type(module)
-    if isinstance(module, FusedModule) or kind.__reduce__ is not object.__reduce__:
+    if isinstance(module, chain.Chained) or kind.__reduce__ is not object.__reduce__:
         return None
     for family in FAMILIES:
         library = sys.modules.get(family.module)
@@ -186,7 +191,7 @@ def fused_class(base: type[nn.Module], family: Family) -> type[nn.Module]:
             "_rk_base": base,
             "_rk_family": family,
             "__module__": base.__module__,
-            "__doc__": f"{base.__qualname__}, its evaluation computed by resnet_kernels; `unfuse` gives back the class.",
+            "__doc__": f"{base.__qualname__}, evaluated by resnet_kernels; `unfuse` gives back the class.",
         }
         _classes[key] = type(f"Fused{base.__name__}", (family.mixin, base), body)
     return _classes[key]

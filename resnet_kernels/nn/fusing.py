@@ -1,7 +1,8 @@
 """`fuse` and `unfuse`: PyTorch's, torchvision's and timm's modules on this package's operators, in place.
 
-`fuse` exchanges the class of every recognised module (families.py) and touches nothing else: the same Module and
-Parameter objects under the same names, the same hooks, buffers and memory layout.  `unfuse` gives the classes back.
+`fuse` exchanges the class of every recognised module (families.py) and touches nothing else: the same Module
+and Parameter objects under the same names, the same hooks, buffers and memory layout.  `unfuse` gives the
+classes back.
 """
 
 from __future__ import annotations
@@ -19,20 +20,21 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def fuse(model: Model) -> Model:
-    """Run `model`'s convolutions, BatchNorms, ReLUs and residual adds on fused operators, wherever that is possible.
+    """Run `model`'s convolutions, BatchNorms, ReLUs and residual adds on fused operators, where possible.
 
     Recognised are torchvision's and timm's ResNets (the networks, their BasicBlock and their Bottleneck), and
-    convolution, BatchNorm and ReLU in an ``nn.Sequential`` of any network.  What is not recognised, and what has
-    hooks, pruning or parametrizations, has groups or a padding mode the operators do not know, or appears in the
-    network more than once, stays PyTorch's own; ``fuse_report(model)`` lists it with the reason.
+    convolution, BatchNorm and ReLU in an ``nn.Sequential`` of any network.  What is not recognised, and what
+    has hooks, pruning or parametrizations, has groups or a padding mode the operators do not know, or appears
+    in the network more than once, stays PyTorch's own; ``fuse_report(model)`` lists it with the reason.
 
-    In place, idempotent; the state_dict, the Parameter objects and so any optimizer, ``.to``, ``deepcopy``, pickle,
-    EMA copies and SyncBatchNorm conversion stay as they are.  ``train()`` computes exactly what it computed before,
-    with PyTorch's own modules; ``eval()`` is fused, and where a gradient is needed the operators fall back on
-    PyTorch's composition.  Hooks and pruning that come later are seen at the next call.
+    In place, idempotent; the state_dict, the Parameter objects and so any optimizer, ``.to``, ``deepcopy``,
+    pickle, EMA copies and SyncBatchNorm conversion stay as they are.  ``train()`` computes exactly what it
+    computed before, with PyTorch's own modules; ``eval()`` is fused, and where a gradient is needed the
+    operators fall back on PyTorch's composition.  Hooks and pruning that come later are seen at the next
+    call.
 
-    The memory layout is left alone: make the model channels_last (``.to(memory_format=torch.channels_last)``) to
-    spare a copy of every weight in every call.  ``torch.jit.script`` wants an unfused model.
+    The memory layout is left alone: make the model channels_last (``.to(memory_format=torch.channels_last)``)
+    to spare a copy of every weight in every call.  ``torch.jit.script`` wants an unfused model.
 
     Returns:
         `model` itself.
@@ -46,7 +48,7 @@ def fuse(model: Model) -> Model:
         family = recognise(module)
         if family is not None and _worthwhile(module, family):
             module.__class__ = fused_class(type(module), family)
-        if isinstance(module, FusedModule):
+        if isinstance(module, chain.Chained):
             _mark_shared(module, paths)
     return model
 
@@ -65,8 +67,8 @@ def unfuse(model: Model) -> Model:
     _check("unfuse", model)
     for module in list(model.modules()):
         if isinstance(module, FusedModule):
-            module.__class__ = module._rk_base
-            module.__dict__.pop("_rk_shared", None)
+            module.__class__ = module._rk_base  # type: ignore[assignment]
+        module.__dict__.pop("_rk_shared", None)
     return model
 
 
@@ -74,11 +76,13 @@ def _check(who: str, model: object) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(f"{who}: model must be a torch.nn.Module, got {type(model).__name__}")
     if isinstance(model, torch.jit.ScriptModule):
-        raise TypeError(f"{who}: model is scripted and cannot change its forward: {who} it before torch.jit.script")
+        raise TypeError(
+            f"{who}: model is scripted and cannot change its forward: {who} it before torch.jit.script"
+        )
 
 
 def _worthwhile(module: nn.Module, family: Family) -> bool:
-    """Whether fusing can ever change what the module does: an nn.Sequential needs a BatchNorm among its links."""
+    """Whether fusing can ever change what the module does: a Sequential needs a BatchNorm among its links."""
     if family.chains:
         return True
     return any(chain.is_batchnorm(link.module) for link in chain.links(module, tuple(module._modules), True))
@@ -89,7 +93,7 @@ def _paths(model: nn.Module) -> Counter[int]:
     return Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
 
 
-def _mark_shared(module: FusedModule, paths: Counter[int]) -> None:
+def _mark_shared(module: chain.Chained, paths: Counter[int]) -> None:
     """Remember which of the module's links appear in the network more than once."""
     found = {
         link.name

@@ -1,4 +1,4 @@
-"""Layers: convolution + BatchNorm + ReLU as one module, and the parameter-free shortcut."""
+"""Layers: convolution + BatchNorm + ReLU as one module, and the shortcuts of residual blocks."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from . import chain
 from .check import pair_of, positive
 
 
-class ConvBNAct2d(chain.Chained, nn.Module):
+class ConvBNAct2d(chain.Chained):
     """relu(bn(conv(x)) + residual): [N, C, H, W] -> [N, K, P, Q].
 
-    A real ``nn.Conv2d`` (no bias) and a real ``nn.BatchNorm2d``: the keys are ``conv.weight`` and ``bn.*``, and what
-    works on those two (optimizers, SyncBN conversion, EMA copies, pruning, hooks) works here.
+    A real ``nn.Conv2d`` (no bias) and a real ``nn.BatchNorm2d``: the keys are ``conv.weight`` and ``bn.*``,
+    and what works on those two (optimizers, SyncBN conversion, EMA copies, pruning, hooks) works here.
 
-    In evaluation the whole layer is one operator: BatchNorm's running statistics are folded in the kernel's epilogue,
-    nothing is cached.  In training, and where a hook, a pruning or a parametrization stands in the way, PyTorch
-    computes convolution, BatchNorm, add and ReLU one after the other; `fuse_report` says which it is.
+    In evaluation the whole layer is one operator: BatchNorm's running statistics are folded in the kernel's
+    epilogue, nothing is cached.  In training, and where a hook, a pruning or a parametrization stands in the
+    way, PyTorch computes convolution, BatchNorm, add and ReLU one after the other; `fuse_report` says which.
 
     A contiguous input or weight is converted to channels_last on entry; make the module channels_last
-    (``.to(memory_format=torch.channels_last)``) and feed it channels_last, and nothing is copied.  The output is
-    channels_last.
+    (``.to(memory_format=torch.channels_last)``) and feed it channels_last, and nothing is copied.  The output
+    is channels_last.
 
     Args:
         in_channels, out_channels: C and K.
@@ -60,12 +60,22 @@ class ConvBNAct2d(chain.Chained, nn.Module):
         dilations = pair_of(who, "dilation", dilation)
         if padding is None:
             if kernel[0] % 2 == 0 or kernel[1] % 2 == 0:
-                raise ValueError(f"{who}: padding must be given for an even kernel_size, got kernel_size={kernel}")
-            pads = tuple(d * (k - 1) // 2 for d, k in zip(dilations, kernel, strict=True))
+                raise ValueError(
+                    f"{who}: padding must be given for an even kernel_size, got kernel_size={kernel}"
+                )
+            pads = (dilations[0] * (kernel[0] - 1) // 2, dilations[1] * (kernel[1] - 1) // 2)
         else:
             pads = pair_of(who, "padding", padding, least=0)
         self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel, strides, pads, dilations, bias=False, device=device, dtype=dtype
+            in_channels,
+            out_channels,
+            kernel,
+            strides,
+            pads,
+            dilations,
+            bias=False,
+            device=device,
+            dtype=dtype,
         )
         self.bn = nn.BatchNorm2d(out_channels, eps=eps, momentum=momentum, device=device, dtype=dtype)
         self.act = nn.ReLU(inplace=True) if act else nn.Identity()
@@ -80,6 +90,30 @@ class ConvBNAct2d(chain.Chained, nn.Module):
             x = self.bn(self.conv(x))
             return self.act(x if residual is None else x + residual)
         return chain.run(self, names, x, residual)
+
+
+class ProjectionShortcut(chain.Chained, nn.Sequential):
+    """The paper's shortcuts B and C: a 1x1 convolution and BatchNorm (section 3.3); keys 0.weight, 1.*.
+
+    [N, C, H, W] -> [N, K, ceil(H/stride), ceil(W/stride)], one operator in evaluation.
+
+    Raises:
+        ValueError, TypeError: an argument is not a positive int.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        for name, value in (("in_channels", in_channels), ("out_channels", out_channels), ("stride", stride)):
+            positive("ProjectionShortcut", name, value)
+        conv = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+        super().__init__(conv, nn.BatchNorm2d(out_channels))
+
+    def rk_chains(self) -> tuple[tuple[str, ...], ...]:
+        return (("0", "1"),)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if chain.stays_pytorch(self, x):
+            return self[1](self[0](x))
+        return chain.run(self, ("0", "1"), x)
 
 
 class ZeroPadShortcut(nn.Module):
@@ -97,8 +131,8 @@ class ZeroPadShortcut(nn.Module):
             positive("ZeroPadShortcut", name, value)
         if out_channels < in_channels:
             raise ValueError(
-                f"ZeroPadShortcut: out_channels must be at least in_channels ({in_channels}), got {out_channels}: "
-                "zeros can be added, channels cannot be dropped"
+                f"ZeroPadShortcut: out_channels must be at least in_channels ({in_channels}), got "
+                f"{out_channels}: zeros can be added, channels cannot be dropped"
             )
         self.in_channels, self.out_channels, self.stride = in_channels, out_channels, stride
 

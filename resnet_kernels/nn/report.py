@@ -16,8 +16,13 @@ from torch import nn
 from . import chain
 from .families import FusedModule, recognise
 
-LAYERS = (nn.Conv2d, nn.ReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Linear)  # and every kind of BatchNorm
 TRAINING = "PyTorch's composition"
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether the report accounts for the module."""
+    kinds = (nn.Conv2d, nn.ReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Linear)
+    return isinstance(module, kinds) or chain.is_batchnorm(module)
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,9 @@ class Row:
 
     def __post_init__(self) -> None:
         if (self.operator is None) == (self.reason is None):
-            raise ValueError(f"row {self.name}: either an operator or a reason, got {self.operator!r}, {self.reason!r}")
+            raise ValueError(
+                f"row {self.name}: either an operator or a reason, got {self.operator!r}, {self.reason!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ class FuseReport:
 
     def operators(self) -> Counter[str]:
         """Operator -> calls in one evaluation of the network (without gradients)."""
-        return Counter(row.operator for row in self.fused)
+        return Counter(row.operator for row in self.rows if row.operator is not None)
 
     @property
     def fused_convolutions(self) -> int:
@@ -110,14 +117,16 @@ class FuseReport:
         for (layers, operator, reason), row in zip(self._cells(), self.rows, strict=True):
             style = "green" if row.operator else "yellow"
             table.add_row(Text(layers), Text(operator, style=style), Text(reason))
-        return Group(table, Text(self.summary()), *(Text(f"Note: {note}", style="dim") for note in self.notes))
+        return Group(
+            table, Text(self.summary()), *(Text(f"Note: {note}", style="dim") for note in self.notes)
+        )
 
 
 def fuse_report(model: nn.Module) -> FuseReport:
     """What the next evaluation of `model` runs on operators of this package, and what it does not, and why.
 
-    Every convolution, BatchNorm, ReLU, pooling and linear layer of the network stands in exactly one row (a ReLU that
-    a block calls several times, in one row a call).
+    Every convolution, BatchNorm, ReLU, pooling and linear layer of the network stands in exactly one row (a
+    ReLU that a block calls several times, in one row a call).
 
     Raises:
         TypeError: `model` is not an ``nn.Module``.
@@ -130,10 +139,17 @@ def fuse_report(model: nn.Module) -> FuseReport:
     for path, owner in model.named_modules():
         if isinstance(owner, chain.Chained):
             rows.extend((order[first], row) for first, row in _rows_of(path, owner, seen))
-    for path, module in model.named_modules():
-        if id(module) not in seen and (isinstance(module, LAYERS) or chain.is_batchnorm(module)):
-            parent = model.get_submodule(path.rpartition(".")[0])
-            rows.append((order[id(module)], Row(path, (path,), None, _stranger(parent, module, path))))
+    for path, parent in model.named_modules():
+        strangers = [
+            (path + "." + name if path else name, module)
+            for name, module in ([("", parent)] if parent is model else []) + list(parent._modules.items())
+            if module is not None and id(module) not in seen and is_layer(module)
+        ]
+        if strangers:
+            seen.update(id(module) for _, module in strangers)
+            layers = tuple(name for name, _ in strangers)
+            row = Row(layers[0], layers, None, _stranger(parent, strangers[0][1]))
+            rows.append((order[id(strangers[0][1])], row))
     rows.sort(key=lambda pair: pair[0])
     return FuseReport(
         rows=tuple(row for _, row in rows),
@@ -157,17 +173,20 @@ def _rows_of(path: str, owner: chain.Chained, seen: set[int]) -> Iterator[tuple[
             anchor, previous = (id(first), id(first)) if first is not None else (previous, previous)
             if not modules or (id(modules[0]) in claimed):
                 continue
-            is_layer = isinstance(modules[0], LAYERS) or chain.is_batchnorm(modules[0])
-            if step.operator is None and not is_layer:
+            if step.operator is None and not is_layer(modules[0]):
                 continue
             seen.update(id(module) for module in modules)
-            layers = tuple(prefix + link.name if link.module is not None else link.name for link in step.links)
-            name = next(layer for layer, link in zip(layers, step.links, strict=True) if link.module is not None)
+            layers = tuple(
+                prefix + link.name if link.module is not None else link.name for link in step.links
+            )
+            name = next(
+                layer for layer, link in zip(layers, step.links, strict=True) if link.module is not None
+            )
             reason = None if step.operator else (step.reason or "no operator computes it")
             yield anchor or id(modules[0]), Row(name, layers, step.operator, reason)
 
 
-def _stranger(parent: nn.Module, module: nn.Module, path: str) -> str:
+def _stranger(parent: nn.Module, module: nn.Module) -> str:
     """Why a layer that stands in no chain stays PyTorch's own."""
     kind = type(parent).__name__
     if module is parent:
@@ -189,11 +208,13 @@ def _notes(model: nn.Module) -> Iterator[str]:
             "model.to(memory_format=torch.channels_last) spares that."
         )
     half = sum(
-        chain.is_batchnorm(m) and m.running_mean is not None and m.running_mean.dtype in (torch.float16, torch.bfloat16)
+        chain.is_batchnorm(m)
+        and m.running_mean is not None
+        and m.running_mean.dtype in (torch.float16, torch.bfloat16)
         for m in model.modules()
     )
     if chained and half:
-        yield f"{half} BatchNorms hold half-precision vectors, cast to float32 in every call; autocast spares that."
+        yield f"{half} BatchNorms hold half-precision vectors, cast in every call; autocast spares that."
     mixed = sum(m.training and chain.is_batchnorm(m) for m in model.modules())
     if chained and mixed and not any(m.training for m in chained):
         yield f"{mixed} BatchNorms are in training mode inside a network in evaluation."
