@@ -1,0 +1,242 @@
+"""The report's plots, each an SVG fragment (or a PNG as a data URI) to stand inside a page.
+
+Text stays text: the browser's own font, searchable, sharp in print.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import flops
+from .compare import Unit
+from .predict import BANDWIDTH, PEAK, Prediction
+
+OURS, PEER, PAPER, INK, MUTED, GRID = "#d9480f", "#5c7cfa", "#adb5bd", "#212529", "#6c757d", "#e9ecef"
+STAGES = {
+    "conv1": "#f59f00",
+    "layer1": "#e8590c",
+    "layer2": "#c2255c",
+    "layer3": "#7048e8",
+    "layer4": "#1c7ed6",
+    "head": "#2f9e44",
+}
+UNIT_ROUNDOFF = {
+    torch.bfloat16: (2.0**-8, "2⁻⁸"),
+    torch.float16: (2.0**-11, "2⁻¹¹"),
+    torch.float32: (2.0**-24, "2⁻²⁴"),
+}
+
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["Inter", "Segoe UI", "Helvetica Neue", "Helvetica", "Arial", "DejaVu Sans"],
+    "font.size": 10.5,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "text.color": INK,
+    "legend.frameon": False,
+}
+
+
+def errors_by_unit(units: Sequence[Unit], dtype: torch.dtype, ours: str) -> str:
+    """Relative error of every unit, ours and PyTorch's, on a log scale; `ours` names our machine."""
+    figure, axes = _figure(10.4, 3.9)
+    positions = np.arange(len(units))
+    for position, unit in zip(positions, units, strict=True):
+        axes.plot(
+            [position, position], [max(unit.ours, 1e-12), max(unit.peer, 1e-12)], color=GRID, lw=5, zorder=1
+        )
+    axes.scatter(
+        positions,
+        [unit.peer for unit in units],
+        s=70,
+        facecolor="white",
+        edgecolor=PEER,
+        lw=1.8,
+        label="PyTorch",
+        zorder=2,
+    )
+    axes.scatter(
+        positions, [unit.ours for unit in units], s=30, color=OURS, label=f"our kernels, {ours}", zorder=3
+    )
+    roundoff, name = UNIT_ROUNDOFF[dtype]
+    axes.axhline(roundoff, color=MUTED, lw=1, ls=(0, (4, 3)))
+    text = f"unit roundoff of {str(dtype).removeprefix('torch.')}: {name}"
+    axes.text(len(units) - 0.5, roundoff * 1.06, text, ha="right", va="bottom", color=MUTED, fontsize=9.5)
+    finite = [e for unit in units for e in (unit.ours, unit.peer) if e > 0] + [roundoff]
+    axes.set_yscale("log")
+    axes.set_ylim(min(finite) / 2, max(finite) * 2)
+    axes.set_xlim(-0.6, len(units) - 0.4)
+    axes.set_xticks(
+        positions, [unit.name.removeprefix("layer") for unit in units], rotation=45 if len(units) > 12 else 0
+    )
+    if len(units) > 26:
+        axes.tick_params(axis="x", labelsize=7, rotation=90)
+    axes.set_ylabel("relative L2 error")
+    axes.set_xlabel("unit: stem, residual blocks (stage.block), head")
+    axes.grid(axis="y", color=GRID, which="major")
+    axes.legend(loc="upper left", ncols=2, bbox_to_anchor=(0, 1.14))
+    return _svg(figure, "errors", "Relative error against float64 of each unit, ours and PyTorch's")
+
+
+def flops_by_stage(model: flops.Count, paper: flops.Count) -> str:
+    """Giga multiply-adds of each stage: this network beside the paper's stride placement."""
+    figure, axes = _figure(6.6, 3.5)
+    stages = list(model.by_stage())
+    positions, width = np.arange(len(stages)), 0.38
+    for offset, count, color, label in (
+        (-width / 2, paper, PAPER, "the paper's (stride in the first 1x1)"),
+        (width / 2, model, OURS, "this network (stride in the 3x3)"),
+    ):
+        values = [count.by_stage()[stage] / 1e9 for stage in stages]
+        if paper.macs == model.macs:
+            label, offset, color = "this network, and the paper's", 0.0, OURS
+        bars = axes.bar(positions + offset, values, width, color=color, label=label)
+        axes.bar_label(
+            bars,
+            [f"{v:.2f}" if v >= 0.1 else f"{v:.3f}" for v in values],
+            fontsize=8.5,
+            color=MUTED,
+            padding=2,
+        )
+        if paper.macs == model.macs:
+            break
+    axes.set_xticks(positions, stages)
+    axes.set_ylabel("GMACs an image")
+    axes.grid(axis="y", color=GRID)
+    axes.legend(
+        loc="upper left", bbox_to_anchor=(0, 1.2), ncols=2, fontsize=9.5, handlelength=1.2, columnspacing=1.2
+    )
+    axes.tick_params(length=0)
+    return _svg(figure, "stages", "Multiply-adds of each stage")
+
+
+def roofline(fused: Prediction) -> str:
+    """Attainable TFLOP/s over arithmetic intensity, one dot a layer of our schedule, sized by its least
+    time.
+    """
+    figure, axes = _figure(6.6, 3.9)
+    intensity = np.logspace(-0.5, 4, 200)
+    axes.plot(intensity, np.minimum(intensity * BANDWIDTH, PEAK) / 1e12, color=INK, lw=1.6)
+    ridge = PEAK / BANDWIDTH
+    axes.axvline(ridge, color=MUTED, lw=0.8, ls=(0, (4, 3)))
+    axes.text(ridge * 1.08, 2.2, f"ridge: {ridge:.0f} FLOP/B", color=MUTED, fontsize=9)
+    longest = max(floor.seconds for floor in fused.floors)
+    for stage, color in STAGES.items():
+        floors = [floor for floor in fused.floors if floor.layer.stage == stage and floor.layer.macs]
+        x = [2 * floor.layer.macs / floor.layer.bytes for floor in floors]
+        y = [2 * floor.layer.macs / floor.seconds / 1e12 for floor in floors]
+        sizes = [20 + 160 * floor.seconds / longest for floor in floors]
+        axes.scatter(x, y, s=sizes, color=color, alpha=0.65, edgecolor="white", lw=0.8, label=stage, zorder=3)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(10, 3000)
+    axes.set_ylim(1.8, 1500)
+    axes.set_xlabel("FLOP per byte moved")
+    axes.set_ylabel("TFLOP/s at most")
+    axes.grid(color=GRID)
+    legend = axes.legend(
+        loc="upper left", bbox_to_anchor=(0, 1.14), ncols=6, fontsize=9, handletextpad=0.1, columnspacing=0.9
+    )
+    for handle in legend.legend_handles:
+        handle.set_sizes([40])
+    return _svg(figure, "roofline", f"Roofline at batch {fused.batch}: predicted, not measured")
+
+
+def floors(prediction: Prediction) -> str:
+    """The least time of every layer in order, coloured by what bounds it."""
+    figure, axes = _figure(10.4, 2.9)
+    values = [floor.seconds * 1e6 for floor in prediction.floors]
+    colors = [OURS if floor.bound == "math" else PEER for floor in prediction.floors]
+    axes.bar(np.arange(len(values)), values, 0.78, color=colors)
+    names = [floor.layer.name for floor in prediction.floors]
+    begins = {
+        stage: i for i, stage in reversed(list(enumerate(floor.layer.stage for floor in prediction.floors)))
+    }
+    for stage, begin in begins.items():
+        axes.axvline(begin - 0.5, color=GRID, lw=1, zorder=0)
+        axes.text(
+            begin - 0.3,
+            max(values) * 1.04,
+            stage,
+            color=MUTED,
+            fontsize=9.5,
+            rotation=90 * (stage == "head"),
+            va="top" if stage == "head" else "bottom",
+        )
+    axes.set_xlim(-0.7, len(names) - 0.3)
+    axes.set_ylim(0, max(values) * 1.15)
+    axes.set_xticks([])
+    axes.set_ylabel("µs at least")
+    axes.grid(axis="y", color=GRID)
+    handles = [
+        axes.bar([0], [0], color=color, label=label)
+        for color, label in ((PEER, "memory bound"), (OURS, "bound by arithmetic"))
+    ]
+    axes.legend(handles=handles, loc="upper right", bbox_to_anchor=(1, 1.02), fontsize=9.5)
+    return _svg(
+        figure, "floors", f"Least time of every layer, batch {prediction.batch}: predicted, not measured"
+    )
+
+
+def activity(values: np.ndarray | None) -> str:
+    """A map [P, Q] as a PNG data URI, one pixel a position, dark to bright between its 2nd and 98th
+    percentile.
+    """
+    from matplotlib import colormaps
+
+    if values is None:
+        raise ValueError("activity: there is no map to draw")
+    low, high = np.percentile(values, (2, 98))
+    scaled = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
+    return png((colormaps["inferno"](scaled)[..., :3] * 255).round().astype(np.uint8))
+
+
+def png(pixels: Any) -> str:
+    """An image ([H, W, 3] bytes, or PIL's) as a data URI."""
+    from PIL import Image
+
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    """A figure (inches) of its own, outside pyplot: no state is shared and no display is asked for."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        return figure, figure.add_subplot()
+
+
+def _svg(figure: Any, name: str, title: str) -> str:
+    """The figure as <svg> that scales with the page; ids are salted with `name` so that plots can share a
+    page.
+    """
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\bid="(?!m|p)([^"]+)"', rf'id="{name}-\1"', svg)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{title}" class="plot"', 1).strip()
