@@ -33,6 +33,7 @@ class WarpFfma {
   }
 
   RK_DEVICE void multiply(uint32_t tile_a, uint32_t tile_b) {
+    float sum[kRows][kColumns] = {};
     RK_NO_UNROLL
     for (uint32_t chunk = 0; chunk < kChunksPerRow; ++chunk) {
       float a[kRows][4];
@@ -47,9 +48,14 @@ class WarpFfma {
         RK_UNROLL
         for (int i = 0; i < kRows; ++i) {
           RK_UNROLL
-          for (int e = 0; e < 4; ++e) acc_[i][j] = ptx::fma(a[i][e], b[e], acc_[i][j]);
+          for (int e = 0; e < 4; ++e) sum[i][j] = ptx::fma(a[i][e], b[e], sum[i][j]);
         }
       }
+    }
+    RK_UNROLL
+    for (int i = 0; i < kRows; ++i) {
+      RK_UNROLL
+      for (int j = 0; j < kColumns; ++j) acc_[i][j] += sum[i][j];
     }
   }
 

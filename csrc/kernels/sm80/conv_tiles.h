@@ -33,13 +33,13 @@ struct Tile64x64 {
   static constexpr uint32_t kMinBlocks = 3;
 };
 
-// FFMA: 64 accumulators a thread, and at most 170 registers so that three blocks fit an SM.
+// FFMA: 64 totals and 64 sums of the stage a thread.
 struct FfmaTile128x64 {
   static constexpr char kName[] = "128x64";
   static constexpr int kTileM = 128, kTileN = 64;
   static constexpr int kWarpsM = 4, kWarpsN = 1;
   static constexpr int kStages = 3;
-  static constexpr uint32_t kMinBlocks = 3;
+  static constexpr uint32_t kMinBlocks = 2;
 };
 
 struct FfmaTile64x64 {

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include <launch.h>
 #include <ptx/barrier.h>
@@ -32,11 +33,18 @@
 
 namespace rk::sm80 {
 
-// Four warps compute kTile filters by kTile columns.
+// A block computes kTile filters by kTile columns.
 struct WgradTile128 {
   static constexpr char kName[] = "128x128";
   static constexpr int kTile = 128, kWarpsM = 2, kWarpsN = 2, kStages = 3;
   static constexpr uint32_t kMinBlocks = 2;
+};
+
+// FFMA keeps 64 totals and 64 sums of the stage a thread, so the tile takes twice the threads.
+struct WgradFfmaTile128 {
+  static constexpr char kName[] = "128x128";
+  static constexpr int kTile = 128, kWarpsM = 4, kWarpsN = 2, kStages = 3;
+  static constexpr uint32_t kMinBlocks = 1;
 };
 
 struct WgradTile64 {
@@ -154,8 +162,9 @@ void launch_conv_wgrad_tile(const WgradGemm& gemm) {
 
 template <class Math>
 void launch_conv_wgrad(const WgradGemm& gemm) {
+  using LargeTile = std::conditional_t<std::is_same_v<Math, tile::Ffma>, WgradFfmaTile128, WgradTile128>;
   if (gemm.large_tile && gemm.vector) {
-    launch_conv_wgrad_tile<Math, WgradTile128, true>(gemm);
+    launch_conv_wgrad_tile<Math, LargeTile, true>(gemm);
   } else if (gemm.vector) {
     launch_conv_wgrad_tile<Math, WgradTile64, true>(gemm);
   } else if (!gemm.large_tile) {
