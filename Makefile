@@ -62,7 +62,7 @@ bench: build .venv/.installed  ## measure against PyTorch and the physical limit
 	$(BIN)/resnet-kernels bench
 
 sass: build .venv/.installed  ## each kernel's registers, spills, shared memory and tensor-core instructions
-	@$(BIN)/python tests/lint/machine_code.py
+	@$(BIN)/python -m tests.lint.machine_code
 
 clean:  ## remove what was built (not .venv)
 	rm -rf build dist *.egg-info resnet_kernels/*.so .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -105,8 +105,9 @@ class Plan:
         cxx = os.environ.get("CXX", "c++")
         self.ninja.variable("builddir", str(objects))
         self.rule("cxx", f"{cxx} -MMD -MF $out.d $flags -c $in -o $out")
-        # libtorch_cpu holds the stable ABI; `import torch` has loaded it, so its name is enough: no path.
-        torch = f"-L{self.torch / 'lib'} -Wl,--no-as-needed -ltorch_cpu"
+        # libtorch_cpu holds the stable ABI; `import torch` has loaded it, so its name is enough: no path.  It
+        # also exports parts of the C++ library that other builds of torch lack: hence -lstdc++ before it.
+        torch = f"-lstdc++ -L{self.torch / 'lib'} -Wl,--no-as-needed -ltorch_cpu"
         self.ninja.rule("link", f"{cxx} -shared $in {torch} $libs -o $out", description="$out")
 
     def rule(self, name: str, command: str) -> None:
