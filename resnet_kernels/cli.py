@@ -1,7 +1,7 @@
 """The command line: resnet-kernels demo | info | models | flops | verify.
 
-What the user can put right (a file, a model's name, a shape, an option) is one line on stderr and exit code 2; a
-check that fails is exit code 1.
+What a user can put right (a file, a model's name, a shape) is one line on stderr and exit code 2;
+a failed check is exit code 1.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 class _OneLineErrors(TyperGroup):
     """Prints what a user can put right as one line, instead of a usage text in a box or a traceback."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **options: Any) -> Any:
+    def main(self, *args: Any, **options: Any) -> Any:
         from .demo.errors import UserError
 
+        options["standalone_mode"] = False
         try:
-            code = super().main(*args, standalone_mode=False, **options)
+            code = super().main(*args, **options)
         except UserError as error:
             message = str(error)
         except KeyboardInterrupt:
@@ -128,8 +129,8 @@ def flops(
 ) -> None:
     """Multiply-adds, FLOPs, parameters and bytes of a network, by stage or by layer."""
     from . import flops as counts
+    from .demo import show
     from .demo.errors import UserError
-    from .demo.show import table
 
     try:
         shape = tuple(int(size) for size in input.split(","))
@@ -138,43 +139,8 @@ def flops(
     try:
         count = counts.count(model, shape, dtype=dtype, stride_in=stride_in)
     except ValueError as error:
-        raise UserError(str(error).removeprefix("count: ")) from error
-    size = " x ".join(map(str, shape))
-    what = f"{model}, {size}, {dtype}, stride in the {stride_in}"
-    if per_layer:
-        shown = table(what, "layer", "computes", "input", "weight", "output", "#MMACs", "#params", "#KiB")
-        for layer in count.layers:
-            shapes = (
-                "x".join(map(str, s[1:] if s is not layer.weight else s)) if s else ""
-                for s in (layer.input, layer.weight, layer.output)
-            )
-            shown.add_row(
-                layer.name,
-                layer.kind,
-                *shapes,
-                f"{layer.macs / 1e6:.2f}",
-                f"{layer.params}",
-                f"{layer.bytes / 1024:.1f}",
-            )
-    else:
-        shown = table(what, "stage", "#layers", "#GMACs", "#GFLOPs", "#M parameters", "#MB moved")
-        for stage in dict.fromkeys(layer.stage for layer in count.layers):
-            layers = [layer for layer in count.layers if layer.stage == stage]
-            macs, moved = sum(layer.macs for layer in layers), sum(layer.bytes for layer in layers)
-            params = sum(layer.params for layer in layers)
-            row = f"{macs / 1e9:.3f}", f"{2 * macs / 1e9:.3f}", f"{params / 1e6:.2f}", f"{moved / 1e6:.1f}"
-            shown.add_row(stage, str(len(layers)), *row)
-        total = (
-            f"{count.macs / 1e9:.3f}",
-            f"{count.flops / 1e9:.3f}",
-            f"{count.params / 1e6:.2f}",
-            f"{count.bytes / 1e6:.1f}",
-        )
-        shown.add_section()
-        shown.add_row("all", str(len(count.layers)), *total, style="bold")
-    beside = f" The paper's table 1: {count.paper_gmacs}." if count.paper_gmacs else ""
-    shown.caption = f"{count.macs / 1e9:.3f} GMACs = {count.flops / 1e9:.3f} GFLOPs; convolutions and classifier only.{beside}"
-    _console().print(shown)
+        raise UserError(str(error).removeprefix("count: ").replace("input_shape", "--input")) from error
+    _console().print(show.layers(count, stride_in) if per_layer else show.stages(count, stride_in))
 
 
 @app.command()
@@ -184,52 +150,19 @@ def verify(
         str, typer.Option(help="auto (every machine there is), simulator, cuda or aten.")
     ] = "auto",
 ) -> None:
-    """The error of every operator and dtype against float64, beside PyTorch's own and the budget; exit 1 on failure."""
+    """The error of every operator and dtype beside PyTorch's own and the budget; exit 1 on failure."""
+    from .demo import show
     from .demo import verify as checks
-    from .demo.show import table
-    from .demo.show import verdict
 
     console = _console()
     machines = _machines(backend)
     for machine in machines:
         console.print(f"{machine.backend}: {machine.name}")
-    results = []
     with _progress(console) as begin:
         advance = begin("verify", sum(len(checks.cases(quick, machine)) for machine in machines))
         results = list(checks.run(machines, quick, advance))
-    shown = table(
-        "Error against float64",
-        "operator", "problem", "dtype", "machine", "#share of budget", "#RMS", "#PyTorch's RMS", "#ratio", "",
-        caption="share of budget: the worst element's error over what is allowed; RMS from 4,096 elements on, at most twice PyTorch's.",
-    )  # fmt: skip
-    for result in results:
-        numbers = [
-            f"{result.share:.3f}",
-            *(_number(v, "{:.1e}") for v in (result.rms, result.peer_rms)),
-            _number(result.ratio, "{:.2f}"),
-        ]
-        if result.failure is not None:
-            numbers = ["", "", "", ""]
-        shown.add_row(
-            result.problem.operator,
-            result.problem.what,
-            result.dtype,
-            result.machine,
-            *numbers,
-            verdict(result.passed),
-        )
-    console.print(shown)
-    failed = [result for result in results if not result.passed]
-    for result in failed:
-        if result.failure is not None:
-            console.print(
-                f"{result.problem.operator} {result.problem.what}, {result.dtype}, {result.machine}: {result.failure}",
-                markup=False,
-            )
-    ratios = sorted(result.ratio for result in results if result.ratio)
-    median = f"; median ratio to PyTorch's error {ratios[len(ratios) // 2]:.2f}" if ratios else ""
-    console.print(f"{len(results) - len(failed)} of {len(results)} pass{median}")
-    if failed:
+    show.verification(results, console)
+    if not all(result.passed for result in results):
         raise typer.Exit(FAILED)
 
 
@@ -286,8 +219,13 @@ def _progress(console: Console) -> Iterator[Callable[[str, int], Callable[[str],
     """Yields begin(title, steps) -> step(name): one bar a phase, the step in progress beside it."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-               TextColumn("[dim]{task.fields[step]}"))  # fmt: skip
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[step]}"),
+    )
     with Progress(*columns, console=console) as progress:
         tasks: list[Any] = []
 
@@ -312,7 +250,7 @@ def _progress(console: Console) -> Iterator[Callable[[str, int], Callable[[str],
 
 
 def _machines(backend: str) -> list[Any]:
-    """The machines `verify` judges; "auto": every one that runs this package's kernels, aten if there is none."""
+    """The machines `verify` judges; "auto": all that run our kernels, aten if there is none."""
     from . import _native
     from .demo import machine
 
@@ -331,7 +269,7 @@ def _built(name: str) -> bool:
 
 
 def _architectures() -> str:
-    """GPU code inside _C, read off the ELF sections' names by cuobjdump's convention, if _C is there."""
+    """The GPU code inside _C, by the names that stand in the file."""
     import importlib.util
     import re
 
@@ -341,10 +279,6 @@ def _architectures() -> str:
     code = Path(spec.origin).read_bytes()
     found = sorted({match.decode() for match in re.findall(rb"\b(?:sm|compute)_\d{2,3}[a-z]?\b", code)})
     return ", ".join(found) or "unknown"
-
-
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else form.format(value)
 
 
 if __name__ == "__main__":

@@ -183,7 +183,7 @@ def unit_names(model: nn.Module) -> list[str]:
     return ["stem", *(f"{name}.{i}" for name, stage in stages for i in range(len(stage))), "head"]
 
 
-def _our_unit(model: nn.Module, name: str, x: torch.Tensor) -> torch.Tensor:
+def _our_unit(model: Any, name: str, x: torch.Tensor) -> torch.Tensor:
     """One unit of our network, by the same operators as in the network's own forward."""
     from ..nn import chain
 

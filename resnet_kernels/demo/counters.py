@@ -1,8 +1,8 @@
-"""What the simulator's checked build counts on a few layers of the network: bytes, bank conflicts, multiply-adds.
+"""What the simulator's checked build counts on a few layers: bytes, bank conflicts, multiply-adds.
 
-The checked build watches every access of every thread and is slow, so it gets a sample: one layer of each kind, on a
-crop of the activations that reach it. The same launches are also searched for races, out-of-bounds accesses and
-uninitialised reads; a finding raises.
+The checked build watches every access of every thread and is slow, so it gets a sample: one layer of each
+kind, on a crop of the activations that reach it. The same launches are also searched for races, out-of-bounds
+accesses and uninitialised reads; a finding raises.
 """
 
 from __future__ import annotations
@@ -23,9 +23,14 @@ STEM_CROP = 64
 
 @dataclass(frozen=True)
 class Row:
-    """One launch. `touched`: bytes of distinct sectors read and written, `tensors`: bytes of the operands and the result;
-    `requested` and `useful`: bytes of sectors asked for by warps, and of what their lanes wanted; shared memory's
-    `wavefronts` and what they would be without bank `conflict_free`; multiply-adds."""
+    """One launch.
+
+    touched, tensors: bytes of the distinct sectors read and written, and of the operands and the result.
+    requested, useful: bytes of the sectors that warps ask for, and those that their lanes want, of
+        activations, weights and outputs; vectors_*: of per-channel vectors.
+    wavefronts, conflict_free: of shared memory, as they were and without bank conflicts.
+    macs_issued, macs_needed: multiply-adds of the tensor cores, and of the layer.
+    """
 
     layer: str
     shape: str
@@ -34,20 +39,23 @@ class Row:
     tensors: int
     requested: int
     useful: int
+    vectors_requested: int
+    vectors_useful: int
     wavefronts: int
     conflict_free: int
     macs_issued: int
     macs_needed: int
 
-    def ratios(self) -> tuple[str, str, str, str]:
-        """What was done over what had to be: bytes, requests, wavefronts, MACs; 1 is ideal."""
+    def ratios(self) -> tuple[str, ...]:
+        """Done over needed, 1 is ideal: bytes, requests, those of vectors, wavefronts, MACs."""
         pairs = (
             (self.touched, self.tensors),
             (self.requested, self.useful),
+            (self.vectors_requested, self.vectors_useful),
             (self.wavefronts, self.conflict_free),
             (self.macs_issued, self.macs_needed),
         )
-        return tuple(f"{done / ideal:.3f}" if done and ideal else "-" for done, ideal in pairs)  # type: ignore[return-value]
+        return tuple(f"{done / ideal:.3f}" if done and ideal else "-" for done, ideal in pairs)
 
 
 @dataclass(frozen=True)
@@ -84,14 +92,16 @@ def sample(
                 break
     return Counters(
         tuple(rows),
-        f"A sample: {len(rows)} layers, convolutions on crops of {CROP} x {CROP} pixels (the stem's {STEM_CROP} x {STEM_CROP}), "
-        "in the checked build, which found no race, no access out of bounds and no uninitialised read",
+        f"A sample: {len(rows)} layers, convolutions on crops of {CROP} x {CROP} pixels (the stem's "
+        f"{STEM_CROP} x {STEM_CROP}), in the simulator's checked build, which found no race, no access out "
+        "of bounds and "
+        "no uninitialised read",
     )
 
 
 def _chosen(networks: Networks) -> tuple[str, ...]:
     """One layer of each kind."""
-    block = ("layer1.1.conv1", "layer1.1.conv2")
+    block: tuple[str, ...] = ("layer1.1.conv1", "layer1.1.conv2")
     if "layer1.1.conv3.weight" in networks.state:
         block += ("layer1.1.conv3",)
     return ("conv1", *block, "avgpool", "fc")
@@ -105,23 +115,21 @@ def _call(
         x = _tensor(layer.x, dtype)
         return lambda: ops.global_avg_pool(x), [x], 0
     if layer.kind == "linear":
-        x, weight, bias = (
-            _tensor(a, kind)
-            for a, kind in ((layer.x, dtype), (layer.weight, dtype), (layer.bias, torch.float32))
-        )
+        x, weight = _tensor(layer.x, dtype), _tensor(layer.weight, dtype)
+        bias = _tensor(layer.bias, torch.float32)
         return lambda: ops.linear(x, weight, bias), [x, weight, bias], x.shape[0] * weight.numel()
     stem = layer.name == "conv1"
     crop = STEM_CROP if stem else CROP
     x, weight = _tensor(layer.x[:, :, :crop, :crop], dtype), _tensor(layer.weight, dtype)
     assert layer.bn is not None
-    vectors = {name: _tensor(layer.bn[name], torch.float32) for name in ("mean", "var")}
+    vectors: dict[str, Any] = {name: _tensor(layer.bn[name], torch.float32) for name in ("mean", "var")}
     vectors |= {
         "scale": _tensor(layer.bn["weight"], torch.float32),
         "shift": _tensor(layer.bn["bias"], torch.float32),
     }
     size = [reference.output_size(side, weight.shape[2], layer.stride, layer.padding) for side in x.shape[2:]]
     needed = size[0] * size[1] * weight.numel()
-    window = {"stride": layer.stride, "padding": layer.padding}
+    window: dict[str, Any] = {"stride": layer.stride, "padding": layer.padding}
     if stem:
         return (
             lambda: ops.conv_bn_relu_maxpool(x, weight, **vectors, **window),
@@ -144,15 +152,19 @@ def _tensor(array: Any, dtype: torch.dtype) -> torch.Tensor:
 
 def _row(name: str, shape: str, launch: dict[str, Any], tensors: int, needed: int) -> Row:
     """A launch of the record; roles summed."""
-    roles = launch["global"].values()
+    roles = launch["global"]
+    vectors = roles["vector"]
+    tensor_roles = [role for name, role in roles.items() if name != "vector"]
     return Row(
         layer=name,
         shape=shape,
         kernel=launch["kernel"],
-        touched=SECTOR * sum(role["unique_read"] + role["unique_written"] for role in roles),
+        touched=SECTOR * sum(role["unique_read"] + role["unique_written"] for role in roles.values()),
         tensors=tensors,
-        requested=SECTOR * sum(role["requested"] for role in roles),
-        useful=sum(role["useful"] for role in roles),
+        requested=SECTOR * sum(role["requested"] for role in tensor_roles),
+        useful=sum(role["useful"] for role in tensor_roles),
+        vectors_requested=SECTOR * vectors["requested"],
+        vectors_useful=vectors["useful"],
         wavefronts=launch["shared"]["wavefronts"],
         conflict_free=launch["shared"]["conflict_free"],
         macs_issued=launch["macs"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class UserError(Exception):
-    """A bad file, model, shape or option: its text is one line that says what was wrong and what is wanted."""
+    """A bad file, model, shape or option; its text is one line: what was wrong and what is wanted."""
 
     def __str__(self) -> str:
         return " ".join(super().__str__().split())

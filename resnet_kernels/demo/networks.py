@@ -76,8 +76,8 @@ def prepare(
         for module in network.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 module.to(DTYPES[dtype])
-        # type: ignore[call-overload]
-        network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+        network.eval().requires_grad_(False).to(device)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Networks(name, ours, peer, to_numpy_state(ours), DTYPES[dtype], weights)
 
 

@@ -6,9 +6,10 @@ Text stays text: the browser's own font, searchable, sharp in print.
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,20 @@ _STYLE: Any = {
 }
 
 
+def _styled(draw: Callable[..., str]) -> Callable[..., str]:
+    """Draw under `_STYLE`, whatever the user's own matplotlib settings are."""
+
+    @functools.wraps(draw)
+    def styled(*args: Any) -> str:
+        import matplotlib
+
+        with matplotlib.rc_context(_STYLE):
+            return draw(*args)
+
+    return styled
+
+
+@_styled
 def errors_by_unit(units: Sequence[Unit], dtype: torch.dtype, ours: str) -> str:
     """Relative error of every unit, ours and PyTorch's, on a log scale; `ours` names our machine."""
     figure, axes = _figure(10.4, 3.9)
@@ -71,10 +86,9 @@ def errors_by_unit(units: Sequence[Unit], dtype: torch.dtype, ours: str) -> str:
     axes.scatter(
         positions, [unit.ours for unit in units], s=30, color=OURS, label=f"our kernels, {ours}", zorder=3
     )
-    roundoff, name = UNIT_ROUNDOFF[dtype]
-    axes.axhline(roundoff, color=MUTED, lw=1, ls=(0, (4, 3)))
-    text = f"unit roundoff of {str(dtype).removeprefix('torch.')}: {name}"
-    axes.text(len(units) - 0.5, roundoff * 1.06, text, ha="right", va="bottom", color=MUTED, fontsize=9.5)
+    roundoff, power = UNIT_ROUNDOFF[dtype]
+    label = f"unit roundoff of {str(dtype).removeprefix('torch.')}, {power}"
+    axes.axhline(roundoff, color=MUTED, lw=1, ls=(0, (4, 3)), label=label, zorder=0)
     finite = [e for unit in units for e in (unit.ours, unit.peer) if e > 0] + [roundoff]
     axes.set_yscale("log")
     axes.set_ylim(min(finite) / 2, max(finite) * 2)
@@ -87,10 +101,11 @@ def errors_by_unit(units: Sequence[Unit], dtype: torch.dtype, ours: str) -> str:
     axes.set_ylabel("relative L2 error")
     axes.set_xlabel("unit: stem, residual blocks (stage.block), head")
     axes.grid(axis="y", color=GRID, which="major")
-    axes.legend(loc="upper left", ncols=2, bbox_to_anchor=(0, 1.14))
+    axes.legend(loc="lower left", ncols=3, bbox_to_anchor=(-0.01, 1.0))
     return _svg(figure, "errors", "Relative error against float64 of each unit, ours and PyTorch's")
 
 
+@_styled
 def flops_by_stage(model: flops.Count, paper: flops.Count) -> str:
     """Giga multiply-adds of each stage: this network beside the paper's stride placement."""
     figure, axes = _figure(6.6, 3.5)
@@ -117,12 +132,18 @@ def flops_by_stage(model: flops.Count, paper: flops.Count) -> str:
     axes.set_ylabel("GMACs an image")
     axes.grid(axis="y", color=GRID)
     axes.legend(
-        loc="upper left", bbox_to_anchor=(0, 1.2), ncols=2, fontsize=9.5, handlelength=1.2, columnspacing=1.2
+        loc="lower left",
+        bbox_to_anchor=(-0.02, 1.0),
+        ncols=2,
+        fontsize=9.5,
+        handlelength=1.2,
+        columnspacing=1.2,
     )
     axes.tick_params(length=0)
     return _svg(figure, "stages", "Multiply-adds of each stage")
 
 
+@_styled
 def roofline(fused: Prediction) -> str:
     """Attainable TFLOP/s over arithmetic intensity, one dot a layer of our schedule, sized by its least
     time.
@@ -148,13 +169,19 @@ def roofline(fused: Prediction) -> str:
     axes.set_ylabel("TFLOP/s at most")
     axes.grid(color=GRID)
     legend = axes.legend(
-        loc="upper left", bbox_to_anchor=(0, 1.14), ncols=6, fontsize=9, handletextpad=0.1, columnspacing=0.9
+        loc="lower left",
+        bbox_to_anchor=(-0.02, 1.0),
+        ncols=6,
+        fontsize=9,
+        handletextpad=0.1,
+        columnspacing=0.9,
     )
     for handle in legend.legend_handles:
         handle.set_sizes([40])
     return _svg(figure, "roofline", f"Roofline at batch {fused.batch}: predicted, not measured")
 
 
+@_styled
 def floors(prediction: Prediction) -> str:
     """The least time of every layer in order, coloured by what bounds it."""
     figure, axes = _figure(10.4, 2.9)
@@ -165,19 +192,13 @@ def floors(prediction: Prediction) -> str:
     begins = {
         stage: i for i, stage in reversed(list(enumerate(floor.layer.stage for floor in prediction.floors)))
     }
-    for stage, begin in begins.items():
+    ends = [*list(begins.values())[1:], len(names)]
+    for (stage, begin), end in zip(begins.items(), ends, strict=True):
         axes.axvline(begin - 0.5, color=GRID, lw=1, zorder=0)
-        axes.text(
-            begin - 0.3,
-            max(values) * 1.04,
-            stage,
-            color=MUTED,
-            fontsize=9.5,
-            rotation=90 * (stage == "head"),
-            va="top" if stage == "head" else "bottom",
-        )
+        if end - begin > 3:
+            axes.text((begin + end - 1) / 2, -0.03 * max(values), stage, color=MUTED, ha="center", va="top")
     axes.set_xlim(-0.7, len(names) - 0.3)
-    axes.set_ylim(0, max(values) * 1.15)
+    axes.set_ylim(0, max(values) * 1.05)
     axes.set_xticks([])
     axes.set_ylabel("µs at least")
     axes.grid(axis="y", color=GRID)
@@ -185,7 +206,7 @@ def floors(prediction: Prediction) -> str:
         axes.bar([0], [0], color=color, label=label)
         for color, label in ((PEER, "memory bound"), (OURS, "bound by arithmetic"))
     ]
-    axes.legend(handles=handles, loc="upper right", bbox_to_anchor=(1, 1.02), fontsize=9.5)
+    axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, fontsize=9.5)
     return _svg(
         figure, "floors", f"Least time of every layer, batch {prediction.batch}: predicted, not measured"
     )
@@ -216,12 +237,10 @@ def png(pixels: Any) -> str:
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
     """A figure (inches) of its own, outside pyplot: no state is shared and no display is asked for."""
-    import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        return figure, figure.add_subplot()
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
 
 
 def _svg(figure: Any, name: str, title: str) -> str:
@@ -231,7 +250,7 @@ def _svg(figure: Any, name: str, title: str) -> str:
     import matplotlib
 
     buffer = io.StringIO()
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+    with matplotlib.rc_context({"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]

@@ -55,7 +55,7 @@ def predict(count: flops.Count) -> Prediction:
 
 
 def fused(name: str, batch: int, size: int = 224) -> Prediction:
-    """One kernel a convolution with everything behind it in its epilogue, in bf16: this package's schedule."""
+    """One kernel a convolution, all that follows in its epilogue, in bf16: this package's schedule."""
     return predict(flops.count(name, (batch, 3, size, size), dtype="bfloat16"))
 
 

@@ -132,11 +132,24 @@ def _accuracy(demo: Demonstration) -> str:
     top = "".join(_top(demo, logits) for logits in result.logits)
     return _section(
         "How far from float64",
-        "<p>Each unit is fed the float64 oracle’s input, rounded to the dtype, so that no unit’s error hides in "
-        'another’s. <span class="ours">Ours</span> and <span class="peer">PyTorch’s</span> are relative L2 errors '
-        "of the unit’s output; the oracle is an independent NumPy program that shares no code with the kernels."
+        "<p>Each unit is fed the float64 oracle’s input, rounded to the dtype, so that no unit’s error hides "
+        'in another’s. <span class="ours">Ours</span> and <span class="peer">PyTorch’s</span> are relative '
+        "L2 "
+        "errors of the unit’s output; the oracle is an independent NumPy program that shares no code with "
+        f"the kernels. {_why(demo)}"
         f'</p><div class="wide">{plot}</div><h3>The whole network, end to end</h3>{whole}{top}'
         f"<details><summary>All {len(rows)} units</summary>{table}</details>",
+    )
+
+
+def _why(demo: Demonstration) -> str:
+    """Where the difference comes from, for the dtypes in which there is one."""
+    if not demo.machine.ours or demo.networks.dtype == torch.float32:
+        return ""
+    return (
+        "PyTorch rounds between convolution, BatchNorm and the shortcut’s add; a fused kernel keeps its "
+        "float32 "
+        "accumulator until the end and rounds once."
     )
 
 
@@ -223,9 +236,9 @@ def _costs(demo: Demonstration) -> str:
     )
     return _section(
         "What it costs, beside the paper",
-        "<p>A MAC is one multiply-add of a convolution or of the classifier: two FLOPs. The paper’s table 1 says "
-        "FLOPs and counts MACs, at 224 × 224, with a bottleneck’s stride in its first 1x1 convolution. torchvision "
-        "and this demonstration put it in the 3x3.</p>"
+        "<p>A MAC is one multiply-add of a convolution or of the classifier: two FLOPs. The paper’s table 1 "
+        "says FLOPs and counts MACs, at 224 × 224, with a bottleneck’s stride in its first 1x1 convolution. "
+        "torchvision and this demonstration put it in the 3x3.</p>"
         f'<div class="two"><div>{plot}</div><div>{table}</div></div>',
     )
 
@@ -243,7 +256,8 @@ def _where(demo: Demonstration) -> str:
         for row in demo.comparison.record.rows.values()
     ]
     clock = (
-        "Seconds on the simulator are the price of simulating every thread on a CPU; they say nothing about a GPU."
+        "Seconds on the simulator are the price of simulating every thread on a CPU; they say nothing about "
+        "a GPU."
         if demo.machine.backend == "simulator"
         else "Seconds are wall time, launches included."
     )
@@ -270,18 +284,18 @@ def _counted(demo: Demonstration) -> str:
         for row in counted.rows
     ]
     heads = ("layer", "input", "kernel", "#KiB touched", "#KiB of tensors")
-    ratios = (
-        "#touched /<br>tensors",
-        "#requested /<br>useful",
-        "#shared:<br>waves / ideal",
-        "#MACs:<br>done / needed",
-    )
-    table = _table((*heads, *ratios), rows)
+    ratios = ("#touched /<br>tensors", "#requested /<br>useful", "#vectors<br>alike")
+    more = ("#shared waves /<br>ideal", "#MACs done /<br>needed")
     return _section(
         "What the kernels move",
-        f"<p>{escape(counted.note)}. 1.000 everywhere would be ideal: every byte of every tensor crosses "
-        "memory once, no shared-memory bank is asked twice, no tensor-core lane multiplies padding.</p>"
-        f'<div class="scroll">{table}</div>',
+        f"<p>{escape(counted.note)}.</p>{_table((*heads, *ratios, *more), rows)}"
+        '<p class="note">1.000 is ideal. Touched / tensors: every byte of every tensor crosses memory once. '
+        "Requested / useful: sectors that warps ask for against bytes that their lanes want, in activations, "
+        "weights and outputs; beside it the same of BatchNorm’s vectors. Shared waves: bank conflicts. "
+        "MACs: what "
+        "the tensor cores multiply against what the layer needs; a batch of one fills one row of a tile in "
+        "fc, and "
+        "the stem’s 3 × 7 × 7 filters are padded.</p>",
     )
 
 
@@ -304,13 +318,17 @@ def _predicted(demo: Demonstration) -> str:
     roofs = f"{BANDWIDTH / 1e12:.1f} TB/s, FLOPs / {PEAK / 1e12:.0f} TFLOP/s"
     return _section(
         f'What an H200 could do <span class="tag">{LABEL}</span>',
-        f"<p>No layer is faster than max(bytes / {roofs}). The sum over layers, bf16 at batch {demo.fused.batch}, "
-        "is a floor for the time and a ceiling for the rate: what can be hoped for, not what has been reached.</p>"
+        f"<p>No layer is faster than max(bytes / {roofs}). The sum over layers, bf16 at batch "
+        f"{demo.fused.batch}, is a floor for the time and a ceiling for the rate: what can be hoped for, "
+        "not what "
+        "has been reached.</p>"
         f'{table}<div class="wide">{plots.floors(demo.fused)}</div>'
         f'<div class="two"><div>{plots.roofline(demo.fused)}</div>'
-        '<p class="note">Each dot is one layer of the fused schedule, its area the layer’s least time. Left of the '
-        "ridge memory decides: that is where keeping BatchNorm, shortcut and ReLU inside the convolution’s kernel "
-        "pays, because each of them alone would read and write the whole activation again.</p></div>",
+        '<p class="note">Each dot is one layer of the fused schedule, its area the layer’s least time. Left '
+        "of "
+        "the ridge memory decides: that is where keeping BatchNorm, shortcut and ReLU inside the "
+        "convolution’s "
+        "kernel pays, because each of them alone would read and write the whole activation again.</p></div>",
     )
 
 
@@ -324,23 +342,20 @@ def _again(demo: Demonstration) -> str:
     return _section(
         "Once more",
         f"<pre>{escape(command)}</pre>"
-        f'<p class="note">{escape(versions)}; {escape(platform.platform())}. Weights, photographs and schedules '
-        "are fixed: the same machine gives the same bits.</p>",
+        f'<p class="note">{escape(versions)}; {escape(platform.platform())}. Weights, photographs and '
+        "schedules are fixed: the same machine gives the same bits.</p>",
     )
 
 
 def _footer() -> str:
     today = datetime.date.today().isoformat()
-    return (
-        f"<footer>resnet_kernels {__version__}, {today}. The networks: He, Zhang, Ren, Sun, “Deep Residual Learning "
-        "for Image Recognition”, 2015.</footer>"
-    )
+    paper = "He, Zhang, Ren, Sun, “Deep Residual Learning for Image Recognition”, 2015"
+    return f"<footer>resnet_kernels {__version__}, {today}. The networks: {paper}.</footer>"
 
 
 def _where_ours(demo: Demonstration) -> str:
-    return {"cuda": "on the GPU", "simulator": "on the simulator"}.get(
-        demo.machine.backend, "as PyTorch’s composition"
-    )
+    places = {"cuda": "on the GPU", "simulator": "on the simulator"}
+    return places.get(demo.machine.backend, "as PyTorch’s composition")
 
 
 def _section(title: str, body: str) -> str:

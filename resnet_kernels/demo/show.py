@@ -1,4 +1,4 @@
-"""The demonstration on the terminal."""
+"""Results on the terminal: the demonstration, `verify`, and the counts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.text import Text
 from .. import flops
 from .predict import LABEL
 from .run import Demonstration
+from .verify import Result
 
 
 def demonstration(demo: Demonstration, console: Console) -> None:
@@ -112,6 +113,97 @@ def costs(model: str | None = None) -> Table:
     return shown
 
 
+def stages(count: flops.Count, stride_in: str) -> Table:
+    """A count, stage by stage."""
+    shown = table(
+        _counted(count, stride_in), "stage", "#layers", "#GMACs", "#GFLOPs", "#M parameters", "#MB moved"
+    )
+    names = list(dict.fromkeys(layer.stage for layer in count.layers))
+    for name in [*names, "all"]:
+        layers = [layer for layer in count.layers if name in (layer.stage, "all")]
+        macs, moved = sum(layer.macs for layer in layers), sum(layer.bytes for layer in layers)
+        params = sum(layer.params for layer in layers)
+        if name == "all":
+            shown.add_section()
+        shown.add_row(
+            name,
+            str(len(layers)),
+            f"{macs / 1e9:.3f}",
+            f"{2 * macs / 1e9:.3f}",
+            f"{params / 1e6:.2f}",
+            f"{moved / 1e6:.1f}",
+            style="bold" if name == "all" else None,
+        )
+    shown.caption = _convention(count)
+    return shown
+
+
+def layers(count: flops.Count, stride_in: str) -> Table:
+    """A count, layer by layer."""
+    heads = ("layer", "computes", "input", "weight", "output", "#MMACs", "#params", "#KiB")
+    shown = table(_counted(count, stride_in), *heads)
+    for layer in count.layers:
+        shown.add_row(
+            layer.name,
+            layer.kind,
+            "x".join(map(str, layer.input[1:])),
+            "x".join(map(str, layer.weight)) if layer.weight else "",
+            "x".join(map(str, layer.output[1:])),
+            f"{layer.macs / 1e6:.2f}",
+            f"{layer.params}",
+            f"{layer.bytes / 1024:.1f}",
+        )
+    shown.caption = _convention(count)
+    return shown
+
+
+def _counted(count: flops.Count, stride_in: str) -> str:
+    size = " x ".join(map(str, count.input))
+    return f"{count.name}, {size}, {count.dtype}, stride in the {stride_in}"
+
+
+def _convention(count: flops.Count) -> str:
+    beside = f" The paper's table 1: {count.paper_gmacs}." if count.paper_gmacs else ""
+    total = f"{count.macs / 1e9:.3f} GMACs = {count.flops / 1e9:.3f} GFLOPs"
+    return f"{total}; convolutions and classifier only.{beside}"
+
+
+def verification(results: list[Result], console: Console) -> None:
+    """Print the table of `verify`, what failed by an exception, and the sum of it."""
+    shown = table(
+        "Error against float64",
+        "operator",
+        "problem",
+        "dtype",
+        "machine",
+        "#of budget",
+        "#RMS",
+        "#PyTorch's",
+        "#ratio",
+        "",
+        caption="of budget: the worst element's error over what is allowed; RMS: from 4,096 elements on, "
+        "at most twice PyTorch's.",
+    )
+    for result in results:
+        numbers = (
+            f"{result.share:.3f}" if result.failure is None else "",
+            f"{result.rms:.1e}" if result.rms is not None else "",
+            f"{result.peer_rms:.1e}" if result.peer_rms is not None else "",
+            f"{result.ratio:.2f}" if result.ratio is not None else "",
+        )
+        problem = result.problem
+        names = problem.operator, problem.what, result.dtype, result.machine
+        shown.add_row(*names, *numbers, verdict(result.passed))
+    console.print(shown)
+    for result in results:
+        if result.failure is not None:
+            where = f"{result.problem.operator} {result.problem.what}, {result.dtype}, {result.machine}"
+            console.print(f"{where}: {result.failure}", markup=False)
+    ratios = [result.ratio for result in results if result.ratio]
+    median = f"; median ratio to PyTorch's error: {np.median(ratios):.2f}" if ratios else ""
+    console.print(f"{sum(result.passed for result in results)} of {len(results)} pass{median}")
+
+
 def _where(demo: Demonstration) -> Table:
     images = len(demo.comparison.logits)
     shown = table(
@@ -137,6 +229,7 @@ def _counters(demo: Demonstration) -> Table:
         "kernel",
         "#touched / tensors",
         "#requested / useful",
+        "#of vectors",
         "#shared memory",
         "#MACs",
         caption=f"1 is ideal. {demo.counters.note}.",

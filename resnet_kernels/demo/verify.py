@@ -28,7 +28,7 @@ DTYPES = {
 HALF_SUBNORMAL = {"bf16": 2.0**-134, "f16": 2.0**-25, "f32": 2.0**-150, "tf32": 2.0**-150}
 RMS_FROM, RMS_LIMIT = 4096, 2.0
 SEED = 2015
-ATEN_ROUNDINGS = 2  # of PyTorch's composition: behind the convolution, and of the bias or behind BatchNorm
+ATEN_ROUNDINGS = 2  # in PyTorch's composition: after the convolution, and of the bias or after BatchNorm
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Result:
 
 
 def cases(quick: bool, machine: Machine) -> list[tuple[Problem, str]]:
-    """What `run` computes on a machine; TF32 where there is something to multiply (PyTorch's CPU operators have none)."""
+    """What `run` computes on a machine; TF32 where something is multiplied, and not on aten."""
     return [
         (problem, dtype)
         for problem in PROBLEMS
@@ -198,7 +198,7 @@ def _call(problem: Problem, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def _rounded(name: str, value: torch.Tensor, dtype: str) -> torch.Tensor:
-    """A factor of the products as TF32 hardware sees it, so that PyTorch's float32 may compute the same sum."""
+    """A factor of the products as TF32 hardware sees it, so that PyTorch's float32 has the same sum."""
     if dtype != "tf32" or name not in ("x", "weight"):
         return value
     rounded = torch.from_numpy(reference.round_tf32(value.cpu().contiguous().numpy())).to(value.device)
@@ -248,13 +248,16 @@ def _oracle(
 class _tf32:
     """Within the block float32 convolutions and products use TF32, or do not."""
 
+    switches: tuple[Any, Any] = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+
     def __init__(self, on: bool) -> None:
         self.value = "tf32" if on else "ieee"
 
     def __enter__(self) -> None:
-        self.before = torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision
-        torch.backends.cudnn.conv.fp32_precision = self.value
-        torch.backends.cuda.matmul.fp32_precision = self.value
+        self.before = [switch.fp32_precision for switch in self.switches]
+        for switch in self.switches:
+            switch.fp32_precision = self.value
 
     def __exit__(self, *exception: object) -> None:
-        torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision = self.before
+        for switch, value in zip(self.switches, self.before, strict=True):
+            switch.fp32_precision = value
