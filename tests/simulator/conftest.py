@@ -21,10 +21,10 @@ from resnet_kernels import simulator
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = Path(__file__).with_name("kernels.cpp")
 CSRC = ROOT / "csrc"
-FLAGS = (
-    "-std=c++20 -O2 -fPIC -ffp-contract=off -fno-gnu-unique -fvisibility=hidden -Wall -Wextra -Werror "
-    "-Wno-unused-function"
-).split()
+FLAGS = [
+    *("-std=c++20", "-O2", "-fPIC", "-ffp-contract=off", "-fno-gnu-unique", "-fvisibility=hidden"),
+    *("-Wall", "-Wextra", "-Werror"),
+]
 if platform.machine() == "x86_64":
     FLAGS.append("-march=x86-64-v3")
 

@@ -159,13 +159,16 @@ struct CopySource : Kernel {
 struct WriteInput : Kernel {
   static constexpr const char* kName = "write_input";
   static void run(const Params& p) {
-    ptx::st_global(const_cast<uint32_t*>(p.words()) + global_thread(), 1u);
-  }  // @write input
+    auto* in = const_cast<uint32_t*>(p.words());
+    ptx::st_global(in + global_thread(), 1u);  // @write input
+  }
 };
 
 struct ReadOutput : Kernel {
   static constexpr const char* kName = "read_output";
-  static void run(const Params& p) { (void)ptx::ld_global(p.out_words() + global_thread()); }  // @read output
+  static void run(const Params& p) {
+    (void)ptx::ld_global(p.out_words() + global_thread());  // @read output
+  }
 };
 
 // One access of 4 bytes at offset `number` of the shared memory by thread 0.

@@ -105,7 +105,7 @@ def test_every_mutant_is_caught(checked: Machine) -> None:
 
 def test_mutating_an_unknown_site_says_so(checked: Machine) -> None:
     site = simulator.Site("reverse", "nowhere.h", 1, "barrier_sync")
-    with pytest.raises(ValueError, match="nowhere.h:1"), simulator.mutate(site):
+    with pytest.raises(ValueError, match=r"nowhere\.h:1"), simulator.mutate(site):
         pass
 
 
