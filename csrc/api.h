@@ -168,4 +168,10 @@ struct GlobalAvgPool {
 };
 void global_avg_pool(const GlobalAvgPool& problem);
 
+// One instruction of the machine on raw 32-bit words (kernels/conformance/): the tests compare the two machines
+// by it. `in` and `out` hold as many words as the primitive takes and gives.
+int64_t conformance_input_words(const char* primitive);
+int64_t conformance_output_words(const char* primitive);
+void conformance(const char* primitive, const void* in, void* out, Stream stream);
+
 }  // namespace rk

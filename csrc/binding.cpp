@@ -441,6 +441,18 @@ Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
   return y;
 }
 
+Tensor conformance(const Tensor& input, const std::string& primitive) {
+  const int64_t words = rk::conformance_input_words(primitive.c_str());
+  STD_TORCH_CHECK(input.scalar_type() == ScalarType::Int && input.dim() == 1 && input.numel() == words &&
+                      (words == 1 || input.stride(0) == 1),
+                  "conformance: ", primitive, " takes ", words, " contiguous int32 words");
+  const OnDeviceOf guard(input);
+  Tensor output = torch::stable::empty({rk::conformance_output_words(primitive.c_str())}, ScalarType::Int,
+                                       std::nullopt, input.device());
+  rk::conformance(primitive.c_str(), input.const_data_ptr(), output.mutable_data_ptr(), current_stream(input));
+  return output;
+}
+
 }  // namespace
 
 #define RK_LIBRARY_IMPL(library, key, m) STABLE_TORCH_LIBRARY_IMPL(library, key, m)
@@ -455,6 +467,7 @@ RK_LIBRARY_IMPL(RK_NAMESPACE, RK_DISPATCH_KEY, m) {
   m.impl("max_pool", TORCH_BOX(&max_pool));
   m.impl("global_avg_pool", TORCH_BOX(&global_avg_pool));
   m.impl("linear", TORCH_BOX(&linear));
+  m.impl("conformance", TORCH_BOX(&conformance));
 }
 
 // The GPU's module is empty: loading it runs the registrations above. The simulator's has its own

@@ -227,6 +227,8 @@ def _register() -> list[torch.library.Library]:
         for operator, schema in SCHEMAS.items():
             library.define(operator + schema, tags=_TAGS)
             torch.library.register_fake(f"{namespace}::{operator}", FAKES[operator], lib=library)
+        # Single instructions on raw words, for the tests that compare the machines.
+        library.define("conformance(Tensor input, str primitive) -> Tensor")
         libraries.append(library)
     for operator, (setup, backward) in _autograd.FORMULAS.items():
         name = f"{NAMESPACE}::{operator}"
