@@ -69,6 +69,15 @@ def canonical(y: Tensor) -> Tensor:
     return torch.empty_like(y, memory_format=torch.channels_last).copy_(y)
 
 
+def effective_dilation(weight: Tensor, dilation: _Ints) -> list[int]:
+    """``dilation``, but 1 along an axis where the window is 1 and it means nothing.
+
+    oneDNN 3.10 reads past its buffers otherwise: a float16 1x1 convolution of 65 channels with stride (1, 3),
+    padding (0, 1) and dilation 3 ends the process.
+    """
+    return [d if size > 1 else 1 for d, size in zip(dilation, weight.shape[2:], strict=True)]
+
+
 def _epilogue(
     y: Tensor,
     scale: Tensor | None,
@@ -129,7 +138,7 @@ def conv_fprop(
 ) -> Tensor:
     """relu(s conv(x, weight) + b + residual): [N, C, H, W] x [K, C, R, S] -> [N, K, P, Q]."""
     with without_autocast(x):
-        y = F.conv2d(x, weight, None, stride, padding, dilation)
+        y = F.conv2d(x, weight, None, stride, padding, effective_dilation(weight, dilation))
         y = _epilogue(y, scale, shift, mean, var, eps, residual, relu, differentiable, owned=True)
         return canonical(y)
 

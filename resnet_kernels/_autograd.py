@@ -66,7 +66,7 @@ def _convolution_backward(
 ) -> tuple[Tensor | None, Tensor | None, list[Tensor | None]]:
     """Gradients of x, weight and the vectors; ``needs`` says which of the six are wanted."""
     wide = _aten.accumulate_dtype(x.dtype)
-    geometry = (ctx.stride, ctx.padding, ctx.dilation)
+    geometry = (ctx.stride, ctx.padding, _aten.effective_dilation(weight, ctx.dilation))
     gc, vector_gradients = _affine_backward(
         g.to(wide), vectors, ctx.eps, needs[2:], lambda: F.conv2d(x, weight, None, *geometry).to(wide)
     )
