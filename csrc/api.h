@@ -138,9 +138,68 @@ struct BnApply {
   const void* x;
   const void* residual;  // or null
   void* y;
+  uint32_t*
+      mask;  // null, or [pixels, ceil(channels / 32)]: bit = channel, set where ReLU lets the gradient pass
   Stream stream;
 };
 void bn_apply(const BnApply& problem);
+
+// mean and var = M2 / count from moments [2, channels]; new running statistics if there are old ones.
+struct BnFinalize {
+  int64_t channels;
+  double count;
+  float momentum;
+  const float* moments;
+  const float* running_mean;  // both or neither
+  const float* running_var;
+  float* mean;
+  float* var;
+  float* new_running_mean;
+  float* new_running_var;
+  Stream stream;
+};
+void bn_finalize(const BnFinalize& problem);
+
+// h = mask . g and, per range of pixels, sum h and sum h (x - mean).
+struct BnBackwardReduce {
+  int64_t pixels, channels;
+  DType dtype;
+  const void* g;
+  const void* x;
+  const float* mean;
+  const uint32_t* mask;  // or null: h is g and is not written
+  void* h;
+  float* partials;  // [bn_backward_ranges(pixels), channels, 2]
+  Stream stream;
+};
+void bn_backward_reduce(const BnBackwardReduce& problem);
+
+// Ranges of pixels: enough to fill any machine, at least 64 pixels each. A function of the shape alone.
+constexpr int64_t bn_backward_ranges(int64_t pixels) {
+  const int64_t ranges = (pixels + 63) / 64;
+  return ranges < 512 ? ranges : 512;
+}
+
+// The gradient through BatchNorm, and those of its scale and shift.
+struct BnBackwardApply {
+  int64_t pixels, channels;
+  DType dtype;
+  bool batch_statistics;  // false: mean and var were constants
+  double count;           // pixels that the statistics cover, over all ranks
+  float eps;
+  const void* h;
+  const void* x;
+  const float* scale;  // or null
+  const float* mean;
+  const float* var;
+  const float* sums;        // [2, channels], over all ranks
+  const float* local_sums;  // [2, channels], of this rank
+  void* dx;
+  float* dscale;
+  float* dshift;
+  Stream stream;
+};
+void bn_backward_apply(const BnBackwardApply& problem);
 
 // y[n, p, q, c] = max over the window of x[n, h, w, c]; outside the image counts as -inf; NaN wins.
 struct MaxPool {
@@ -151,12 +210,15 @@ struct MaxPool {
   DType dtype;
   const void* x;
   void* y;
+  uint8_t* indices;  // null, or [n, p, q, c]: r s_extent + s of the first maximum
   Stream stream;
 
   constexpr int64_t p() const { return (h + 2 * pad_h - r) / stride_h + 1; }
   constexpr int64_t q() const { return (w + 2 * pad_w - s) / stride_w + 1; }
 };
 void max_pool(const MaxPool& problem);
+// dx from dy and the indices that `forward` left; its x and y are not read.
+void max_pool_backward(const MaxPool& forward, const void* dy, void* dx);
 
 // y[n, c] = mean over the pixels of x[n, pixels, c], summed in float32 in a fixed order.
 struct GlobalAvgPool {
@@ -167,9 +229,11 @@ struct GlobalAvgPool {
   Stream stream;
 };
 void global_avg_pool(const GlobalAvgPool& problem);
+// x: the gradient [n, c]; y: the gradient of the input [n, pixels, c].
+void global_avg_pool_backward(const GlobalAvgPool& problem);
 
-// One instruction of the machine on raw 32-bit words (kernels/conformance/): the tests compare the two machines
-// by it. `in` and `out` hold as many words as the primitive takes and gives.
+// One instruction of the machine on raw 32-bit words (kernels/conformance/): the tests compare the two
+// machines by it. `in` and `out` hold as many words as the primitive takes and gives.
 int64_t conformance_input_words(const char* primitive);
 int64_t conformance_output_words(const char* primitive);
 void conformance(const char* primitive, const void* in, void* out, Stream stream);

@@ -311,34 +311,78 @@ Tensor conv_wgrad(const Tensor& dy, const Tensor& x, const Ints& kernel, const I
   return dw;
 }
 
-Tensor max_pool(const Tensor& x, const Ints& kernel, const Ints& stride, const Ints& padding) {
-  constexpr const char* kOp = "max_pool";
-  check_activation(x, kOp, "x");
-  check_pair(kernel, 1, kOp, "kernel");
-  check_pair(stride, 1, kOp, "stride");
-  check_pair(padding, 0, kOp, "padding");
-  rk::MaxPool problem = {.n = x.size(0),
-                         .h = x.size(2),
-                         .w = x.size(3),
-                         .c = x.size(1),
-                         .r = kernel[0],
-                         .s = kernel[1],
-                         .stride_h = stride[0],
-                         .stride_w = stride[1],
-                         .pad_h = padding[0],
-                         .pad_w = padding[1],
-                         .dtype = dtype_of(x, kOp),
-                         .x = x.const_data_ptr(),
-                         .y = nullptr,
-                         .stream = current_stream(x)};
+// A pooling problem over images like x's; the tensors are left null.
+rk::MaxPool pooling(const Tensor& x, int64_t h, int64_t w, const Ints& kernel, const Ints& stride,
+                    const Ints& padding, const char* op) {
+  check_activation(x, op, "x");
+  check_pair(kernel, 1, op, "kernel");
+  check_pair(stride, 1, op, "stride");
+  check_pair(padding, 0, op, "padding");
+  const rk::MaxPool problem = {.n = x.size(0),
+                               .h = h,
+                               .w = w,
+                               .c = x.size(1),
+                               .r = kernel[0],
+                               .s = kernel[1],
+                               .stride_h = stride[0],
+                               .stride_w = stride[1],
+                               .pad_h = padding[0],
+                               .pad_w = padding[1],
+                               .dtype = dtype_of(x, op),
+                               .x = nullptr,
+                               .y = nullptr,
+                               .indices = nullptr,
+                               .stream = current_stream(x)};
   STD_TORCH_CHECK(problem.h + 2 * problem.pad_h >= problem.r && problem.w + 2 * problem.pad_w >= problem.s,
-                  kOp, ": the window is larger than the padded image");
+                  op, ": the window is larger than the padded image");
+  return problem;
+}
+
+Tensor max_pool(const Tensor& x, const Ints& kernel, const Ints& stride, const Ints& padding) {
+  rk::MaxPool problem = pooling(x, x.size(2), x.size(3), kernel, stride, padding, "max_pool");
   const OnDeviceOf guard(x);
   Tensor y = empty_activation(x, problem.n, problem.c, problem.p(), problem.q());
   if (y.numel() == 0) return y;
+  problem.x = x.const_data_ptr();
   problem.y = y.mutable_data_ptr();
   rk::max_pool(problem);
   return y;
+}
+
+// With the position of each maximum in its window, uint8 [N, P, Q, C].
+std::tuple<Tensor, Tensor> max_pool_indices(const Tensor& x, const Ints& kernel, const Ints& stride,
+                                            const Ints& padding) {
+  constexpr const char* kOp = "max_pool_indices";
+  rk::MaxPool problem = pooling(x, x.size(2), x.size(3), kernel, stride, padding, kOp);
+  STD_TORCH_CHECK(problem.r * problem.s <= 256, kOp, ": a byte counts 256 positions of a window at most");
+  const OnDeviceOf guard(x);
+  Tensor y = empty_activation(x, problem.n, problem.c, problem.p(), problem.q());
+  Tensor indices = torch::stable::empty({problem.n, problem.p(), problem.q(), problem.c}, ScalarType::Byte,
+                                        std::nullopt, x.device());
+  if (y.numel() == 0) return {y, indices};
+  problem.x = x.const_data_ptr();
+  problem.y = y.mutable_data_ptr();
+  problem.indices = static_cast<uint8_t*>(indices.mutable_data_ptr());
+  rk::max_pool(problem);
+  return {y, indices};
+}
+
+Tensor max_pool_backward(const Tensor& dy, const Tensor& indices, const Ints& input_size, const Ints& kernel,
+                         const Ints& stride, const Ints& padding) {
+  constexpr const char* kOp = "max_pool_backward";
+  check_pair(input_size, 1, kOp, "input_size");
+  rk::MaxPool problem = pooling(dy, input_size[0], input_size[1], kernel, stride, padding, kOp);
+  STD_TORCH_CHECK(dy.size(2) == problem.p() && dy.size(3) == problem.q(), kOp,
+                  ": dy is not an output of this pooling");
+  STD_TORCH_CHECK(indices.scalar_type() == ScalarType::Byte && indices.is_contiguous() &&
+                      indices.device() == dy.device() && indices.numel() == dy.numel(),
+                  kOp, ": indices must be a contiguous uint8 [N, P, Q, C]");
+  const OnDeviceOf guard(dy);
+  Tensor dx = empty_activation(dy, problem.n, problem.c, problem.h, problem.w);
+  if (dx.numel() == 0) return dx;
+  problem.indices = const_cast<uint8_t*>(static_cast<const uint8_t*>(indices.const_data_ptr()));
+  rk::max_pool_backward(problem, dy.const_data_ptr(), dx.mutable_data_ptr());
+  return dx;
 }
 
 Tensor conv_bn_relu_maxpool(const Tensor& x, const Tensor& weight, const OptionalTensor& scale,
@@ -383,8 +427,163 @@ Tensor bn_apply(const Tensor& x, const OptionalTensor& scale, const OptionalTens
                 .x = x.const_data_ptr(),
                 .residual = residual ? residual->const_data_ptr() : nullptr,
                 .y = y.mutable_data_ptr(),
+                .mask = nullptr,
                 .stream = current_stream(x)});
   return y;
+}
+
+// With ReLU and its mask.
+std::tuple<Tensor, Tensor> bn_relu_mask(const Tensor& x, const OptionalTensor& scale,
+                                        const OptionalTensor& shift, const Tensor& mean, const Tensor& var,
+                                        double eps, const OptionalTensor& residual) {
+  constexpr const char* kOp = "bn_relu_mask";
+  check_activation(x, kOp, "x");
+  check_like(x, residual, kOp, "residual");
+  const OnDeviceOf guard(x);
+  Tensor y = empty_activation(x, x.size(0), x.size(1), x.size(2), x.size(3));
+  Tensor mask = torch::stable::empty({x.size(0), x.size(2), x.size(3), (x.size(1) + 31) / 32},
+                                     ScalarType::Int, std::nullopt, x.device());
+  if (y.numel() == 0) return {y, mask};
+  rk::bn_apply({.pixels = x.size(0) * x.size(2) * x.size(3),
+                .channels = x.size(1),
+                .dtype = dtype_of(x, kOp),
+                .relu = true,
+                .affine = affine(x, x.size(1), scale, shift, mean, var, eps, kOp),
+                .x = x.const_data_ptr(),
+                .residual = residual ? residual->const_data_ptr() : nullptr,
+                .y = y.mutable_data_ptr(),
+                .mask = static_cast<uint32_t*>(mask.mutable_data_ptr()),
+                .stream = current_stream(x)});
+  return {y, mask};
+}
+
+// Mean, biased variance and new running statistics (empty without old ones) from moments [2, C] over `count`
+// pixels.
+std::tuple<Tensor, Tensor, Tensor, Tensor> bn_finalize(const Tensor& moments, double count,
+                                                       const OptionalTensor& running_mean,
+                                                       const OptionalTensor& running_var, double momentum) {
+  constexpr const char* kOp = "bn_finalize";
+  STD_TORCH_CHECK(moments.dim() == 2 && moments.size(0) == 2 && moments.is_contiguous() &&
+                      moments.scalar_type() == ScalarType::Float,
+                  kOp, ": moments must be a contiguous float32 [2, C]");
+  STD_TORCH_CHECK(running_mean.has_value() == running_var.has_value(), kOp,
+                  ": running_mean and running_var come together");
+  const int64_t channels = moments.size(1);
+  const int64_t running = running_mean ? channels : 0;
+  const OnDeviceOf guard(moments);
+  Tensor mean = empty_floats(moments, {channels});
+  Tensor var = empty_floats(moments, {channels});
+  Tensor new_mean = empty_floats(moments, {running});
+  Tensor new_var = empty_floats(moments, {running});
+  if (channels == 0) return {mean, var, new_mean, new_var};
+  rk::bn_finalize({.channels = channels,
+                   .count = count,
+                   .momentum = static_cast<float>(momentum),
+                   .moments = moments.const_data_ptr<float>(),
+                   .running_mean = vector_pointer(running_mean, moments, channels, kOp, "running_mean"),
+                   .running_var = vector_pointer(running_var, moments, channels, kOp, "running_var"),
+                   .mean = mean.mutable_data_ptr<float>(),
+                   .var = var.mutable_data_ptr<float>(),
+                   .new_running_mean = running_mean ? new_mean.mutable_data_ptr<float>() : nullptr,
+                   .new_running_var = running_mean ? new_var.mutable_data_ptr<float>() : nullptr,
+                   .stream = current_stream(moments)});
+  return {mean, var, new_mean, new_var};
+}
+
+// h = mask . g (empty without a mask: h is g) and the sums [2, C] of h and h (x - mean).
+std::tuple<Tensor, Tensor> bn_backward_reduce(const Tensor& g, const Tensor& x, const Tensor& mean,
+                                              const OptionalTensor& mask) {
+  constexpr const char* kOp = "bn_backward_reduce";
+  check_activation(x, kOp, "x");
+  check_like(x, g, kOp, "g");
+  check_mask(x, mask, kOp);
+  const OnDeviceOf guard(x);
+  const int64_t channels = x.size(1);
+  const int64_t pixels = x.size(0) * x.size(2) * x.size(3);
+  STD_TORCH_CHECK(pixels > 0 && channels > 0, kOp, ": x is empty");
+  Tensor h = mask ? empty_activation(x, x.size(0), channels, x.size(2), x.size(3))
+                  : torch::stable::empty({0}, x.scalar_type(), std::nullopt, x.device());
+  Tensor sums = empty_floats(x, {2, channels});
+  const int64_t ranges = rk::bn_backward_ranges(pixels);
+  Tensor partials = empty_floats(x, {ranges, channels, 2});
+  rk::bn_backward_reduce({.pixels = pixels,
+                          .channels = channels,
+                          .dtype = dtype_of(x, kOp),
+                          .g = g.const_data_ptr(),
+                          .x = x.const_data_ptr(),
+                          .mean = vector_pointer(mean, x, channels, kOp, "mean"),
+                          .mask = mask ? static_cast<const uint32_t*>(mask->const_data_ptr()) : nullptr,
+                          .h = mask ? h.mutable_data_ptr() : nullptr,
+                          .partials = partials.mutable_data_ptr<float>(),
+                          .stream = current_stream(x)});
+  rk::reduce_statistics({.partials = partials.const_data_ptr<float>(),
+                         .result = sums.mutable_data_ptr<float>(),
+                         .tiles = ranges,
+                         .tile_rows = 0,
+                         .pixels = pixels,
+                         .channels = channels,
+                         .moments = false,
+                         .stream = current_stream(x)});
+  return {h, sums};
+}
+
+// Gradients of BatchNorm's input, scale and shift. sums cover all ranks and local_sums this one; count is all
+// ranks' pixels.
+std::tuple<Tensor, Tensor, Tensor> bn_backward_apply(const Tensor& h, const Tensor& x,
+                                                     const OptionalTensor& scale, const Tensor& mean,
+                                                     const Tensor& var, double eps, const Tensor& sums,
+                                                     const Tensor& local_sums, double count,
+                                                     bool batch_stats) {
+  constexpr const char* kOp = "bn_backward_apply";
+  check_activation(x, kOp, "x");
+  check_like(x, h, kOp, "h");
+  const int64_t channels = x.size(1);
+  for (const Tensor* pair : {&sums, &local_sums}) {
+    STD_TORCH_CHECK(pair->dim() == 2 && pair->size(0) == 2 && pair->size(1) == channels &&
+                        pair->is_contiguous() && pair->scalar_type() == ScalarType::Float &&
+                        pair->device() == x.device(),
+                    kOp, ": sums must be a contiguous float32 [2, C] on x's device");
+  }
+  const OnDeviceOf guard(x);
+  Tensor dx = empty_activation(x, x.size(0), channels, x.size(2), x.size(3));
+  Tensor dscale = empty_floats(x, {channels});
+  Tensor dshift = empty_floats(x, {channels});
+  STD_TORCH_CHECK(dx.numel() > 0, kOp, ": x is empty");
+  rk::bn_backward_apply({.pixels = x.size(0) * x.size(2) * x.size(3),
+                         .channels = channels,
+                         .dtype = dtype_of(x, kOp),
+                         .batch_statistics = batch_stats,
+                         .count = count,
+                         .eps = static_cast<float>(eps),
+                         .h = h.const_data_ptr(),
+                         .x = x.const_data_ptr(),
+                         .scale = vector_pointer(scale, x, channels, kOp, "scale"),
+                         .mean = vector_pointer(mean, x, channels, kOp, "mean"),
+                         .var = vector_pointer(var, x, channels, kOp, "var"),
+                         .sums = sums.const_data_ptr<float>(),
+                         .local_sums = local_sums.const_data_ptr<float>(),
+                         .dx = dx.mutable_data_ptr(),
+                         .dscale = dscale.mutable_data_ptr<float>(),
+                         .dshift = dshift.mutable_data_ptr<float>(),
+                         .stream = current_stream(x)});
+  return {dx, dscale, dshift};
+}
+
+Tensor global_avg_pool_backward(const Tensor& dy, const Ints& input_size) {
+  constexpr const char* kOp = "global_avg_pool_backward";
+  STD_TORCH_CHECK(is_matrix(dy), kOp, ": dy must be a dense matrix [N, C]");
+  check_pair(input_size, 1, kOp, "input_size");
+  const OnDeviceOf guard(dy);
+  Tensor dx = empty_activation(dy, dy.size(0), dy.size(1), input_size[0], input_size[1]);
+  if (dx.numel() == 0) return dx;
+  rk::global_avg_pool_backward({.n = dy.size(0),
+                                .pixels = input_size[0] * input_size[1],
+                                .c = dy.size(1),
+                                .dtype = dtype_of(dy, kOp),
+                                .x = dy.const_data_ptr(),
+                                .y = dx.mutable_data_ptr(),
+                                .stream = current_stream(dy)});
+  return dx;
 }
 
 Tensor global_avg_pool(const Tensor& x) {
@@ -449,7 +648,8 @@ Tensor conformance(const Tensor& input, const std::string& primitive) {
   const OnDeviceOf guard(input);
   Tensor output = torch::stable::empty({rk::conformance_output_words(primitive.c_str())}, ScalarType::Int,
                                        std::nullopt, input.device());
-  rk::conformance(primitive.c_str(), input.const_data_ptr(), output.mutable_data_ptr(), current_stream(input));
+  rk::conformance(primitive.c_str(), input.const_data_ptr(), output.mutable_data_ptr(),
+                  current_stream(input));
   return output;
 }
 
@@ -464,7 +664,14 @@ RK_LIBRARY_IMPL(RK_NAMESPACE, RK_DISPATCH_KEY, m) {
   m.impl("conv_wgrad", TORCH_BOX(&conv_wgrad));
   m.impl("bn_apply", TORCH_BOX(&bn_apply));
   m.impl("conv_bn_relu_maxpool", TORCH_BOX(&conv_bn_relu_maxpool));
+  m.impl("bn_relu_mask", TORCH_BOX(&bn_relu_mask));
+  m.impl("bn_finalize", TORCH_BOX(&bn_finalize));
+  m.impl("bn_backward_reduce", TORCH_BOX(&bn_backward_reduce));
+  m.impl("bn_backward_apply", TORCH_BOX(&bn_backward_apply));
   m.impl("max_pool", TORCH_BOX(&max_pool));
+  m.impl("max_pool_indices", TORCH_BOX(&max_pool_indices));
+  m.impl("max_pool_backward", TORCH_BOX(&max_pool_backward));
+  m.impl("global_avg_pool_backward", TORCH_BOX(&global_avg_pool_backward));
   m.impl("global_avg_pool", TORCH_BOX(&global_avg_pool));
   m.impl("linear", TORCH_BOX(&linear));
   m.impl("conformance", TORCH_BOX(&conformance));

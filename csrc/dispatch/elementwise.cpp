@@ -1,4 +1,4 @@
-// bn_apply, max_pool, global_avg_pool and the stem: problem -> launch.
+// BatchNorm, pooling and the stem: problem -> launch.
 #include "api.h"
 #include "dispatch/problem.h"
 #include "kernels/sm80/launchers.h"
@@ -22,6 +22,36 @@ void bn_apply(const BnApply& problem) {
   const bool vector =
       aligned_chunks(problem.dtype, problem.channels, {problem.x, problem.residual, problem.y});
   sm80::launch_bn_apply(problem, vector);
+}
+
+void bn_finalize(const BnFinalize& problem) {
+  index32(problem.channels, "channels");
+  sm80::launch_bn_finalize(problem);
+}
+
+void bn_backward_reduce(const BnBackwardReduce& problem) {
+  index32(problem.channels, "channels");
+  const bool vector = aligned_chunks(problem.dtype, problem.channels, {problem.g, problem.x, problem.h});
+  sm80::launch_bn_backward_reduce(problem, vector);
+}
+
+void bn_backward_apply(const BnBackwardApply& problem) {
+  index32(problem.channels, "channels");
+  const bool vector = aligned_chunks(problem.dtype, problem.channels, {problem.h, problem.x, problem.dx});
+  sm80::launch_bn_backward_apply(problem, vector);
+}
+
+void max_pool_backward(const MaxPool& forward, const void* dy, void* dx) {
+  index32(forward.n * forward.h * forward.w * forward.c, "elements of the input's gradient");
+  const bool vector = aligned_chunks(forward.dtype, forward.c, {dy, dx});
+  sm80::launch_max_pool_backward(forward, dy, dx, vector);
+}
+
+void global_avg_pool_backward(const GlobalAvgPool& problem) {
+  index32(problem.n, "batch");
+  index32(problem.c, "channels");
+  const bool vector = aligned_chunks(problem.dtype, problem.c, {problem.x, problem.y});
+  sm80::launch_global_avg_pool_backward(problem, vector);
 }
 
 void max_pool(const MaxPool& problem) {

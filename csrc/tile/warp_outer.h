@@ -130,8 +130,8 @@ class WarpOuterMma {
   uint32_t column_a_, column_b_;
 };
 
-// Strict float32. Lane l owns the chunks l/8 + 4i of A's columns and l%8 + 8j of B's, four columns each. As in warp_ffma.h, a
-// stage is summed by itself before it joins the total.
+// Strict float32. Lane l owns the chunks l/8 + 4i of A's columns and l%8 + 8j of B's, four columns each. As
+// in warp_ffma.h, a stage is summed by itself before it joins the total.
 template <int kM, int kN, int kDepth>
 class WarpOuterFfma {
   static constexpr int kChunksM = kM / 16;
@@ -166,7 +166,8 @@ class WarpOuterFfma {
       RK_UNROLL
       for (int i = 0; i < 4 * kChunksM; ++i) {
         RK_UNROLL
-        for (int j = 0; j < 4 * kChunksN; ++j) sum[i][j] = ptx::fma(a[i / 4][i % 4], b[j / 4][j % 4], sum[i][j]);
+        for (int j = 0; j < 4 * kChunksN; ++j)
+          sum[i][j] = ptx::fma(a[i / 4][i % 4], b[j / 4][j % 4], sum[i][j]);
       }
     }
     RK_UNROLL

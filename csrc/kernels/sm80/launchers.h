@@ -66,6 +66,11 @@ void launch_stem_fprop(const tile::ConvGeometry& conv, const Stem& problem);
 
 // vector: channels are a multiple of a chunk and all tensors are 16-byte aligned.
 void launch_bn_apply(const BnApply& problem, bool vector);
+void launch_bn_backward_reduce(const BnBackwardReduce& problem, bool vector);
+void launch_bn_backward_apply(const BnBackwardApply& problem, bool vector);
+void launch_bn_finalize(const BnFinalize& problem);
+void launch_max_pool_backward(const MaxPool& forward, const void* dy, void* dx, bool vector);
+void launch_global_avg_pool_backward(const GlobalAvgPool& problem, bool vector);
 void launch_max_pool(const MaxPool& problem, bool vector);
 void launch_global_avg_pool(const GlobalAvgPool& problem, bool vector);
 

@@ -1,5 +1,7 @@
 // y[n, p, q, c] = max over the window (r, s) of x[n, p stride - pad + r, q stride - pad + s, c]
 //
+// and, for the backward pass, where in its window the first maximum is: r S + s, a byte.
+//
 // Pixels outside the image count as -inf; NaN wins, as in torch.nn.functional.max_pool2d. A thread computes
 // one chunk of channels of one output pixel. Bytes: x read once from DRAM (its overlaps from L1 and L2), y
 // written once.
@@ -9,8 +11,8 @@
 #include <stdexcept>
 
 #include <launch.h>
+#include <ptx/global.h>
 #include <ptx/ids.h>
-#include <ptx/math.h>
 
 #include "kernels/sm80/launchers.h"
 #include "machine/launch_config.h"
@@ -28,6 +30,7 @@ struct MaxPoolKernel {
   struct Params {
     const Element* x;
     Element* y;
+    uint8_t* indices;  // or null
     int32_t n, h, w, c;
     int32_t p, q;
     int32_t r, s;
@@ -42,11 +45,12 @@ struct MaxPoolKernel {
   static constexpr uint32_t kThreads = 256;
   static constexpr uint32_t kMinBlocks = 4;
 
-  static std::array<machine::Span, 2> spans(const Params& p) {
+  static std::array<machine::Span, 3> spans(const Params& p) {
     using machine::Role;
     constexpr int64_t kSize = sizeof(Element);
     return {{{p.x, int64_t{p.n} * p.h * p.w * p.c * kSize, Role::activation, "x"},
-             {p.y, int64_t{p.n} * p.p * p.q * p.c * kSize, Role::output, "y"}}};
+             {p.y, int64_t{p.n} * p.p * p.q * p.c * kSize, Role::output, "y"},
+             {p.indices, int64_t{p.n} * p.p * p.q * p.c, Role::output, "indices"}}};
   }
 
   static RK_DEVICE void run(const Params& p) {
@@ -65,16 +69,33 @@ struct MaxPoolKernel {
     const int32_t first_w = static_cast<int32_t>(q_out) * p.stride_w - p.pad_w;
     const int32_t end_h = first_h + p.r < p.h ? first_h + p.r : p.h;
     const int32_t end_w = first_w + p.s < p.w ? first_w + p.s : p.w;
-    for (int32_t h = first_h > 0 ? first_h : 0; h < end_h; ++h) {
-      for (int32_t w = first_w > 0 ? first_w : 0; w < end_w; ++w) {
+    const int32_t start_h = first_h > 0 ? first_h : 0;
+    const int32_t start_w = first_w > 0 ? first_w : 0;
+    uint32_t index[Format::kPerChunk];
+    RK_UNROLL
+    for (uint32_t& value : index)
+      value = static_cast<uint32_t>((start_h - first_h) * p.s + start_w - first_w);
+    for (int32_t h = start_h; h < end_h; ++h) {
+      for (int32_t w = start_w; w < end_w; ++w) {
         const int64_t offset = ((int64_t{n} * p.h + h) * p.w + w) * p.c + channel;
         float values[Format::kPerChunk];
         tile::load_chunk<Format, kVector>(p.x + offset, count, values);
         RK_UNROLL
-        for (int e = 0; e < Format::kPerChunk; ++e) best[e] = ptx::max_nan(best[e], values[e]);
+        for (int e = 0; e < Format::kPerChunk; ++e) {
+          // PyTorch's rule: the first maximum, or the last NaN.
+          const bool better = values[e] > best[e] || values[e] != values[e];
+          best[e] = better ? values[e] : best[e];
+          index[e] = better ? static_cast<uint32_t>((h - first_h) * p.s + w - first_w) : index[e];
+        }
       }
     }
-    tile::store_chunk<Format, kVector>(p.y + int64_t{pixel} * p.c + channel, count, best);
+    const int64_t offset = int64_t{pixel} * p.c + channel;
+    tile::store_chunk<Format, kVector>(p.y + offset, count, best);
+    if (p.indices == nullptr) return;
+    RK_UNROLL
+    for (int e = 0; e < Format::kPerChunk; ++e) {
+      if (e < count) ptx::st_global(p.indices + offset + e, static_cast<uint8_t>(index[e]));
+    }
   }
 };
 
@@ -91,6 +112,7 @@ void launch(const MaxPool& problem) {
                            .stream = problem.stream},
                           {.x = static_cast<const Element*>(problem.x),
                            .y = static_cast<Element*>(problem.y),
+                           .indices = problem.indices,
                            .n = static_cast<int32_t>(problem.n),
                            .h = static_cast<int32_t>(problem.h),
                            .w = static_cast<int32_t>(problem.w),
