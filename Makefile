@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo test test-long lint format bench sass clean
+.PHONY: help venv build demo test test-long lint format sass clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c .ci/constraints.txt
@@ -57,9 +57,6 @@ format: .venv/.installed  ## ruff and clang-format, in place
 	$(BIN)/ruff check --fix --quiet . || true
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu')
-
-bench: build .venv/.installed  ## measure against PyTorch and the physical limit (needs a GPU)
-	$(BIN)/resnet-kernels bench
 
 sass: build .venv/.installed  ## each kernel's registers, spills, shared memory and tensor-core instructions
 	@$(BIN)/python -m tests.lint.machine_code
