@@ -10,7 +10,7 @@ import resnet_kernels as rk
 from resnet_kernels import reference
 
 from .error_budget import DTYPE, PRECISIONS, check_error, check_rms, operand, to_numpy
-from .problems import Conv, call, check, check_exact, draw, oracle, tf32
+from .problems import Conv, call, check, check_exact, draw, on_machine, oracle, tf32
 
 ONE, TWO, NONE = (1, 1), (2, 2), (0, 0)
 
@@ -58,10 +58,10 @@ LAYERS = {
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", LAYERS)
-def test_layer_of_the_paper(name, precision, simulator):
+def test_layer_of_the_paper(name, precision, kernels):
     layer = LAYERS[name]
     size = 32 if layer.r == 7 else 14 if layer.c * layer.k < 2**16 else 7
-    check(layer.shrunk(1, size), precision, "simulator", seed=3)
+    check(layer.shrunk(1, size), precision, kernels, seed=3)
 
 
 @pytest.mark.parametrize("precision", ("bf16", "f16", "f32", "f64"))
@@ -98,8 +98,8 @@ def test_odd_shape(name, machine_precision):
 @pytest.mark.parametrize("relu", (False, True))
 @pytest.mark.parametrize("residual", (False, True))
 @pytest.mark.parametrize("affine", ("none", "bias", "scale", "bn"))
-def test_epilogue(affine, residual, relu, precision, simulator):
-    check(Conv(2, 16, 8, 7, 40, affine=affine, residual=residual, relu=relu), precision, "simulator", seed=11)
+def test_epilogue(affine, residual, relu, precision, kernels):
+    check(Conv(2, 16, 8, 7, 40, affine=affine, residual=residual, relu=relu), precision, kernels, seed=11)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -115,13 +115,13 @@ def test_epilogue(affine, residual, relu, precision, simulator):
     ),
     ids=lambda conv: f"c{conv.c}k{conv.k}r{conv.r}",
 )
-def test_integers_are_exact(conv, precision, simulator):
+def test_integers_are_exact(conv, precision, kernels):
     for seed in range(3):
-        check_exact(conv, precision, "simulator", seed)
+        check_exact(conv, precision, kernels, seed)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_repeats_are_bit_identical(precision, simulator):
+def test_repeats_are_bit_identical(precision, kernels):
     conv = Conv(2, 24, 9, 9, 40, residual=True)
     t = draw(conv, precision)
     with tf32(precision == "tf32"):
@@ -185,7 +185,8 @@ def test_stem(c, size, k, r, stride, padding, machine_precision):
     t = draw(conv, precision)
     ref, scale = oracle(conv, t, precision)
     with tf32(precision == "tf32"):
-        y = rk.ops.conv_bn_relu_maxpool(t.x, t.weight, **t.affine, **conv.geometry)
+        placed = on_machine(t)
+        y = rk.ops.conv_bn_relu_maxpool(placed.x, placed.weight, **placed.affine, **conv.geometry).cpu()
     check_error(
         y, reference.max_pool(ref, 3, 2, 1), reference.max_pool(scale, 3, 2, 1), conv.terms, precision,
         intermediates=int(machine == "aten"), what=f"stem on {machine}",
@@ -229,7 +230,8 @@ def test_linear(n, c, k, bias, machine_precision):
     weight = torch.from_numpy(rng.standard_normal((k, c)) * c**-0.5).to(DTYPE[precision])
     vector = torch.from_numpy(rng.standard_normal(k)).float() if bias else None
     with tf32(precision == "tf32"):
-        y = rk.ops.linear(x, weight, vector)
+        placed = [t if t is None or machine != "cuda" else t.cuda() for t in (x, weight, vector)]
+        y = rk.ops.linear(*placed).cpu()
     args = operand(x, precision), operand(weight, precision), to_numpy(vector)
     ref, scale = reference.linear(*args), reference.linear_error_scale(*args)
     twice = int(machine == "aten" and bias)  # PyTorch rounds the bias as well

@@ -1,4 +1,4 @@
-"""Random convolutions on the simulator, each held to the error budget and, on integers, to exactness.
+"""Random convolutions on the kernels, each held to the error budget and, on integers, to exactness.
 
 RESNET_KERNELS_FUZZ sets how many problems there are (200; the long mode is 20,000),
 RESNET_KERNELS_FUZZ_SEED where they start.  A failure prints the problem and its seed.
@@ -50,13 +50,13 @@ def problem(seed: int) -> tuple[Conv, str]:
 
 
 @pytest.mark.parametrize("batch", range(BATCHES))
-def test_random_problems(batch, simulator):
+def test_random_problems(batch, kernels):
     for seed in range(FIRST + batch, FIRST + PROBLEMS, BATCHES):
         conv, precision = problem(seed)
         if seed % 4 == 0:
-            check_exact(conv, precision, "simulator", seed)
+            check_exact(conv, precision, kernels, seed)
         else:
-            check(conv, precision, "simulator", seed)
+            check(conv, precision, kernels, seed)
 
 
 def test_the_problems_cover_what_they_should():
