@@ -1,6 +1,6 @@
 """Rules for resnet_kernels/: which way imports run.
 
-    cli -> demo, train, evaluate, measure, ... -> models -> nn -> ops -> _register -> _C | _sim
+    cli -> demo, train, evaluate, measure, ... -> models -> nn -> training -> ops -> _register -> _C | _sim
 
 `reference` and `flops` stand apart: they import nothing of ours, so that they can judge it.
 """
@@ -21,17 +21,18 @@ DEPTH = {
     "analysis": 1,
     "models": 2,
     "nn": 3,
-    "ops": 4,
-    "_register": 5,
-    "_autograd": 6,
-    "simulator": 6,
-    "backend": 6,
-    "_aten": 7,
-    "_checks": 7,
-    "_native": 7,
-    "_C": 8,
-    "_sim": 8,
-    "_sim_checked": 8,
+    "training": 4,
+    "ops": 5,
+    "_register": 6,
+    "_autograd": 7,
+    "simulator": 7,
+    "backend": 7,
+    "_aten": 8,
+    "_checks": 8,
+    "_native": 8,
+    "_C": 9,
+    "_sim": 9,
+    "_sim_checked": 9,
 }
 APART = ("reference", "flops")
 FACE_IS_FOR = 1  # the depth down to which `import resnet_kernels` itself is in order
