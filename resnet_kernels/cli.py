@@ -194,8 +194,8 @@ def demo(
     options = run.Options(tuple(image or ()), model, weights, backend, dtype, size)
     with _progress(console) as begin:
         shown = run.demonstrate(options, begin)
-    show.demonstration(shown, console)
     report.write(shown, output)
+    show.demonstration(shown, console)
     console.print(f"\nreport: {output.absolute()}", markup=False, soft_wrap=True)
     if not shown.passed:
         raise typer.Exit(FAILED)

@@ -70,14 +70,13 @@ def load(path: Path, size: int = 224) -> Photograph:
 
 
 def _resize_and_crop(image: Any, size: int) -> Any:
-    """The central size x size of `image` with its shorter side scaled to size * 256 / 224."""
+    """The central size x size of `image`, its shorter side at size * 256 / 224; rounded as by torchvision."""
     from PIL import Image
 
     shorter = round(size / CROP_OF_RESIZED)
-    scale = shorter / min(image.size)
-    width, height = (max(shorter, round(side * scale)) for side in image.size)
+    width, height = (side * shorter // min(image.size) for side in image.size)
     image = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = (width - size) // 2, (height - size) // 2
+    left, top = round((width - size) / 2), round((height - size) / 2)
     return image.crop((left, top, left + size, top + size))
 
 

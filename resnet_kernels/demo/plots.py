@@ -67,6 +67,8 @@ def _styled(draw: Callable[..., str]) -> Callable[..., str]:
 @_styled
 def errors_by_unit(units: Sequence[Unit], dtype: torch.dtype, ours: str) -> str:
     """Relative error of every unit, ours and PyTorch's, on a log scale; `ours` names our machine."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
     figure, axes = _figure(10.4, 3.9)
     positions = np.arange(len(units))
     for position, unit in zip(positions, units, strict=True):
@@ -91,6 +93,9 @@ def errors_by_unit(units: Sequence[Unit], dtype: torch.dtype, ours: str) -> str:
     axes.axhline(roundoff, color=MUTED, lw=1, ls=(0, (4, 3)), label=label, zorder=0)
     finite = [e for unit in units for e in (unit.ours, unit.peer) if e > 0] + [roundoff]
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}" if value >= 1e-4 else f"{value:.0e}")
     axes.set_ylim(min(finite) / 2, max(finite) * 2)
     axes.set_xlim(-0.6, len(units) - 0.4)
     axes.set_xticks(
@@ -189,14 +194,13 @@ def floors(prediction: Prediction) -> str:
     colors = [OURS if floor.bound == "math" else PEER for floor in prediction.floors]
     axes.bar(np.arange(len(values)), values, 0.78, color=colors)
     names = [floor.layer.name for floor in prediction.floors]
-    begins = {
-        stage: i for i, stage in reversed(list(enumerate(floor.layer.stage for floor in prediction.floors)))
-    }
-    ends = [*list(begins.values())[1:], len(names)]
-    for (stage, begin), end in zip(begins.items(), ends, strict=True):
+    stages = [floor.layer.stage for floor in prediction.floors]
+    for stage in dict.fromkeys(stages):
+        begin, end = stages.index(stage), stages.index(stage) + stages.count(stage)
         axes.axvline(begin - 0.5, color=GRID, lw=1, zorder=0)
         if end - begin > 3:
-            axes.text((begin + end - 1) / 2, -0.03 * max(values), stage, color=MUTED, ha="center", va="top")
+            middle = (begin + end - 1) / 2
+            axes.text(middle, -0.03 * max(values), stage, color=MUTED, ha="center", va="top")
     axes.set_xlim(-0.7, len(names) - 0.3)
     axes.set_ylim(0, max(values) * 1.05)
     axes.set_xticks([])
@@ -244,7 +248,7 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 
 def _svg(figure: Any, name: str, title: str) -> str:
-    """The figure as <svg> that scales with the page; ids are salted with `name` so that plots can share a
+    """The figure as <svg> that scales with the page; ids begin with `name` so that plots can share a
     page.
     """
     import matplotlib
@@ -255,7 +259,7 @@ def _svg(figure: Any, name: str, title: str) -> str:
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\bid="(?!m|p)([^"]+)"', rf'id="{name}-\1"', svg)
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\1{name}-", svg)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     return svg.replace("<svg", f'<svg role="img" aria-label="{title}" class="plot"', 1).strip()

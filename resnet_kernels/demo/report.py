@@ -278,12 +278,11 @@ def _counted(demo: Demonstration) -> str:
             escape(row.shape.replace("x", "×")),
             f"<code>{escape(row.kernel)}</code>",
             f"{row.touched / 1024:.1f}",
-            f"{row.tensors / 1024:.1f}",
             *row.ratios(),
         )
         for row in counted.rows
     ]
-    heads = ("layer", "input", "kernel", "#KiB touched", "#KiB of tensors")
+    heads = ("layer", "input", "kernel", "#KiB touched")
     ratios = ("#touched /<br>tensors", "#requested /<br>useful", "#vectors<br>alike")
     more = ("#shared waves /<br>ideal", "#MACs done /<br>needed")
     return _section(
