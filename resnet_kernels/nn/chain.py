@@ -412,7 +412,7 @@ class Chained(nn.Module):
 
     def rk_chains(self) -> tuple[tuple[str, ...], ...]:
         """The chains, each as names of children, `ADD` and `FLATTEN`."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what its chains are")
+        raise TypeError(f"{type(self).__name__} does not say what its chains are")
 
 
 def run(owner: Chained, names: tuple[str, ...], x: Tensor, residual: Tensor | None = None) -> Tensor:
