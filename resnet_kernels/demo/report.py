@@ -109,8 +109,8 @@ def _cards(demo: Demonstration) -> str:
             f"{2 * demo.count.macs / 1e9:.2f} GFLOPs an image{beside}",
         ),
         (
-            f"{calls} <small>of {kernels}</small>",
-            "operator calls, where PyTorch's eager mode makes the second number",
+            f"{calls} <small>operators</small>",
+            f"run for one image, where PyTorch’s eager mode runs {kernels}",
         ),
     )
     return (
@@ -378,10 +378,10 @@ def _verdict(passed: bool) -> str:
 
 
 def _error(value: float) -> str:
-    """3.46e-03 as 0.00346; below a thousandth with a power of ten."""
+    """Three digits: 0.00346; below a thousandth with a power of ten."""
     if value == 0 or value >= 1e-3:
-        return f"{value:.2g}" if value >= 0.1 else f"{value:.5f}".rstrip("0") or "0"
-    mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{value:#.3g}" if value else "0"
+    mantissa, exponent = f"{value:.2e}".split("e")
     return f"{mantissa} · 10<sup>{int(exponent)}</sup>"
 
 
