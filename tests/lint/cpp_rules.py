@@ -167,6 +167,8 @@ POINTER = re.compile(
     r"\*\s*(?:const\s+)?(?:__restrict__\s+)?(\w+)\s*(?:[;,)]|=(?!\s*&))"
 )
 
+# `float a[4], b[4] = {};`: a thread's registers.
+ARRAYS = re.compile(r"\b(?!return\b|else\b)\w+>?\s+((?:\w+\s*(?:\[[^\]]*\]\s*)+,?\s*)+)[;={]")
 # Where these names are a thread's own registers, loaded and stored by the kernel around them.
 REGISTERS = {"csrc/kernels/conformance/": {"in", "out"}}
 
@@ -185,15 +187,18 @@ def raw_dereference(path: str, text: str) -> Iterator[Finding]:
     """No pointer is subscripted or dereferenced in kernels/ and tile/: the simulator must see every access.
 
     Names declared as pointers (parameters and members of Params, `const char*` apart),
-    then `name[`, `*name` and `name->` wherever they stand.
+    then `name[`, `*name` and `name->` wherever they stand; only as `p.name` where the file also has
+    an array of that name: registers.
     """
     if not path.startswith(("csrc/kernels/", "csrc/tile/")):
         return
     code = without_comments(text)
     declared = re.sub(r"\bconst\s+char\s*\*", "text ", code)
+    arrays = {name for match in ARRAYS.finditer(code) for name in re.findall(r"(\w+)\s*\[", match.group(1))}
     own = next((names for place, names in REGISTERS.items() if path.startswith(place)), set())
     for name in sorted(_pointers(declared) - own):
-        member = rf"(?:\b\w+\s*(?:\.|->)\s*)*\b{name}\b"
+        holder = r"\b(?:p|params)\.(?:\w+\.)*" if name in arrays else r"(?:\b\w+\s*(?:\.|->)\s*)*\b"
+        member = rf"{holder}{name}\b"
         subscript = rf"{member}\s*(?:\[|->)"
         star = rf"(?:[=(,;{{+\-&|!<?:\[]|\breturn|}} *\n)\s*\*\s*\(?\s*{member}(?!\s*\()"
         for match in re.finditer(f"{subscript}|{star}", code):

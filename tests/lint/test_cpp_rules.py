@@ -76,6 +76,7 @@ BAD = [
         TILE,
         "struct P { std::vector<float>* v; Pair<A, B>* x; };\nint f() { return *p.x; }",
     ),
+    ("raw_dereference", KERNEL, "struct P { const E* x; };\nfloat x[4];\nx[0] = p.x[0];"),
     ("one_launch", KERNEL, "kernel<<<1, 32>>>(x);"),
     ("one_launch", "csrc/dispatch/a.cpp", "cudaLaunchKernel(f, 1, 32, args, 0, s);"),
     ("one_launch", "csrc/machine/cuda/device.cpp", "cuLaunchKernelEx(&config, f, args, nullptr);"),
@@ -104,6 +105,7 @@ GOOD = [
     ("raw_dereference", KERNEL, "struct P { const E* x; };\nload(p.x + 3, n * p.x_); f(p.x); g({.x = p.x});"),
     ("raw_dereference", KERNEL, "const float* pair = &acc[1][2];\nfloat v = pair[0];"),
     ("raw_dereference", KERNEL, "struct P { const E* source; };\nint n = int64_t{image} * conv.source;"),
+    ("raw_dereference", KERNEL, "struct P { const E* x; };\nfloat a[4], x[4];\nx[0] = ld_global(p.x);"),
     ("one_launch", "csrc/machine/cuda/launch.h", "check(cudaLaunchKernelEx(&c, f, p));"),
 ]  # fmt: skip
 
