@@ -11,6 +11,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torchvision.models import resnet
 
 import resnet_kernels as rk
 
@@ -25,15 +26,24 @@ SCHEMAS = {
 }
 
 
-def small() -> nn.Module:
-    """torchvision's ResNet with one block a stage: as many kinds of layers as resnet18, half the time."""
-    from torchvision.models import resnet
+_ONE_EACH = [1, 1, 1, 1]  # blocks a stage: every kind of layer the network has, in a fraction of the time
 
-    return resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1], num_classes=10)
-
+SHORT: dict[str, Callable[[], nn.Module]] = {
+    "small": functools.partial(resnet.ResNet, resnet.BasicBlock, _ONE_EACH, num_classes=10),
+    "short resnet50": functools.partial(resnet.ResNet, resnet.Bottleneck, _ONE_EACH),
+    "short wide_resnet50_2": functools.partial(
+        resnet.ResNet, resnet.Bottleneck, _ONE_EACH, width_per_group=128
+    ),
+    "short resnext50_32x4d": functools.partial(
+        resnet.ResNet, resnet.Bottleneck, _ONE_EACH, groups=32, width_per_group=4
+    ),
+    "short timm resnet18": functools.partial(timm.create_model, "resnet18", layers=_ONE_EACH),
+    "short timm resnet50": functools.partial(timm.create_model, "resnet50", layers=_ONE_EACH),
+    "short timm resnet50d": functools.partial(timm.create_model, "resnet50d", layers=_ONE_EACH),
+    "short timm seresnet50": functools.partial(timm.create_model, "seresnet50", layers=_ONE_EACH),
+}
 
 FOREIGN: dict[str, Callable[[], nn.Module]] = {
-    "small": small,
     "torchvision resnet18": torchvision.models.resnet18,
     "torchvision resnet50": torchvision.models.resnet50,
     "torchvision wide_resnet50_2": torchvision.models.wide_resnet50_2,
@@ -63,7 +73,13 @@ def settle(model: nn.Module, seed: int = 0) -> nn.Module:
 def foreign(name: str) -> nn.Module:
     """A fresh network of another library, with settled statistics, in training mode."""
     torch.manual_seed(0)
-    return settle(FOREIGN[name]())
+    return settle((FOREIGN | SHORT)[name]())
+
+
+def outline(name: str) -> nn.Module:
+    """The same network without storage, for reports."""
+    with torch.device("meta"):
+        return (FOREIGN | SHORT)[name]()
 
 
 def images(*shape: int, seed: int = 1) -> Tensor:
