@@ -17,7 +17,7 @@ import importlib
 from typing import Any
 
 from . import _register as _register
-from . import ops
+from . import ops, training
 from .backend import backend
 
 __version__ = "0.1.0"
@@ -32,6 +32,7 @@ __all__ = [
     "ops",
     "reference",
     "simulator",
+    "training",
     "unfuse",
 ]
 
