@@ -9,6 +9,7 @@
 
 #include "benchmark.h"
 #include "checks/launch_checks.h"
+#include "device_size.h"
 #include "engine/pool.h"
 
 namespace py = pybind11;
@@ -106,6 +107,7 @@ PYBIND11_MODULE(RK_MODULE, m) {
   m.attr("checked") = kChecked;
   m.def("set_workers", &set_workers, py::arg("count"));
   m.def("workers", &workers);
+  m.def("set_sm_count", &set_sm_count, py::arg("count"));
   m.def("benchmark", [] {
     Benchmark result;
     {

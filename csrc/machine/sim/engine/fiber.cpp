@@ -7,10 +7,15 @@
 #include <stdexcept>
 
 #if RK_SIM_ASAN
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-#if defined(__x86_64__)
+#if RK_SIM_UCONTEXT
+
+#include <ucontext.h>
+
+#elif defined(__x86_64__)
 
 // System V ABI: rbx, rbp, r12 to r15 and the stack pointer survive a call. rdi: where to save, rsi: what to
 // load.
@@ -98,14 +103,11 @@ void* first_frame(uint8_t* top, void (*entry)()) {
 }
 }  // namespace
 
-#else
-#include <ucontext.h>
-#define RK_SIM_UCONTEXT 1
 #endif
 
 namespace rk::sim {
 
-#if defined(RK_SIM_UCONTEXT)
+#if RK_SIM_UCONTEXT
 
 // Any other processor: the C library's contexts, slower by a system call a switch. Never freed: one a fiber.
 void prepare(Fiber& fiber, void (*entry)(), size_t skew) {
@@ -126,6 +128,10 @@ static void raw_switch(Fiber& from, Fiber& to) {
 #else
 
 void prepare(Fiber& fiber, void (*entry)(), size_t skew) {
+#if RK_SIM_ASAN
+  // The frames of the stack's last user, which never returned, are still marked.
+  __asan_unpoison_memory_region(fiber.stack.bottom, fiber.stack.bytes);
+#endif
   uint8_t* top = fiber.stack.bottom + fiber.stack.bytes - skew;
   fiber.stopped_at = first_frame(top - reinterpret_cast<uintptr_t>(top) % 16, entry);
 }
@@ -161,7 +167,7 @@ void started_from(Fiber& from) {
 
 #else
 
-#if defined(RK_SIM_UCONTEXT)
+#if RK_SIM_UCONTEXT
 void switch_fiber(Fiber& from, Fiber& to) { raw_switch(from, to); }
 #endif
 

@@ -9,6 +9,16 @@
 #include <cstdint>
 #include <vector>
 
+// Processors without a switch of their own here use the C library's contexts; defining this asks for them
+// anywhere.
+#if !defined(RK_SIM_UCONTEXT)
+#if defined(__x86_64__) || defined(__aarch64__)
+#define RK_SIM_UCONTEXT 0
+#else
+#define RK_SIM_UCONTEXT 1
+#endif
+#endif
+
 #if defined(__SANITIZE_ADDRESS__)
 #define RK_SIM_ASAN 1
 #else
@@ -63,7 +73,7 @@ class StackPool {
 
 }  // namespace rk::sim
 
-#if defined(__x86_64__) || defined(__aarch64__)
+#if !RK_SIM_UCONTEXT
 extern "C" __attribute__((visibility("hidden"))) void rk_sim_switch(void** save, void* load);
 #if !RK_SIM_ASAN
 inline void rk::sim::switch_fiber(Fiber& from, Fiber& to) { rk_sim_switch(&from.stopped_at, to.stopped_at); }

@@ -9,6 +9,13 @@
 namespace ptx {
 namespace detail {
 
+// IEEE binary16. GCC 12 spells it differently on ARM.
+#if defined(__aarch64__)
+using Half = __fp16;
+#else
+using Half = _Float16;
+#endif
+
 // Round to nearest even on the bits; NaN becomes the canonical 0x7fff of PTX.
 inline uint32_t bf16_bits(float value) {
   const auto bits = std::bit_cast<uint32_t>(value);
@@ -18,11 +25,11 @@ inline uint32_t bf16_bits(float value) {
 
 inline uint32_t f16_bits(float value) {
   if (value != value) return 0x7fffu;
-  return std::bit_cast<uint16_t>(static_cast<_Float16>(value));
+  return std::bit_cast<uint16_t>(static_cast<Half>(value));
 }
 
 inline float f16_value(uint32_t bits) {
-  return static_cast<float>(std::bit_cast<_Float16>(static_cast<uint16_t>(bits)));
+  return static_cast<float>(std::bit_cast<Half>(static_cast<uint16_t>(bits)));
 }
 
 }  // namespace detail

@@ -1,3 +1,4 @@
+#include <ptx/math.h>
 #include <ptx/mma.h>
 
 #include <bit>
@@ -20,9 +21,7 @@ struct Bf16 {
 
 struct F16 {
   static constexpr int kK = 16;
-  static float low(uint32_t word) {
-    return static_cast<float>(std::bit_cast<_Float16>(static_cast<uint16_t>(word)));
-  }
+  static float low(uint32_t word) { return detail::f16_value(word & 0xffffu); }
   static float high(uint32_t word) { return low(word >> 16); }
 };
 
