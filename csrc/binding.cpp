@@ -65,16 +65,20 @@ rk::DType dtype_of(const Tensor& tensor, const char* op) {
   }
 }
 
-// Strides of a dense NHWC tensor of logical shape NCHW; strides of dimensions of size 1 mean nothing.
+// Strides of a dense NHWC tensor of logical shape NCHW; strides of dimensions of size 1, and of an empty tensor, mean
+// nothing.
 bool is_channels_last(const Tensor& t) {
   if (t.dim() != 4) return false;
+  if (t.numel() == 0) return true;
   const auto fits = [&](int64_t dim, int64_t stride) { return t.size(dim) == 1 || t.stride(dim) == stride; };
   return fits(1, 1) && fits(3, t.size(1)) && fits(2, t.size(1) * t.size(3)) &&
          fits(0, t.size(1) * t.size(2) * t.size(3));
 }
 
 bool is_matrix(const Tensor& t) {
-  return t.dim() == 2 && (t.size(1) == 1 || t.stride(1) == 1) && (t.size(0) == 1 || t.stride(0) == t.size(1));
+  if (t.dim() != 2) return false;
+  if (t.numel() == 0) return true;
+  return (t.size(1) == 1 || t.stride(1) == 1) && (t.size(0) == 1 || t.stride(0) == t.size(1));
 }
 
 void check_same(const Tensor& x, const Tensor& other, const char* op, const char* name) {

@@ -69,13 +69,19 @@ def canonical(y: Tensor) -> Tensor:
     return torch.empty_like(y, memory_format=torch.channels_last).copy_(y)
 
 
-def effective_dilation(weight: Tensor, dilation: _Ints) -> list[int]:
-    """``dilation``, but 1 along an axis where the window is 1 and it means nothing.
+def convolution_dtype(x: Tensor) -> torch.dtype:
+    """What PyTorch convolves in: ``x``'s dtype, but float32 for float16 on a CPU.
 
-    oneDNN 3.10 reads past its buffers otherwise: a float16 1x1 convolution of 65 channels with stride (1, 3),
-    padding (0, 1) and dilation 3 ends the process.
+    oneDNN 3.10's float16 convolutions end the process with a segmentation fault for some windows that lie in
+    the padding alone: x [1, 32, 1, 11], weight [64, 32, 3, 3], stride 2, padding (3, 2), dilation (2, 1).
     """
-    return [d if size > 1 else 1 for d, size in zip(dilation, weight.shape[2:], strict=True)]
+    return torch.float32 if x.dtype == torch.float16 and x.device.type == "cpu" else x.dtype
+
+
+def convolve(x: Tensor, weight: Tensor, stride: _Ints, padding: _Ints, dilation: _Ints) -> Tensor:
+    """`torch.nn.functional.conv2d` without a bias, rounded to ``x``'s dtype."""
+    dtype = convolution_dtype(x)
+    return F.conv2d(x.to(dtype), weight.to(dtype), None, stride, padding, dilation).to(x.dtype)
 
 
 def _epilogue(
@@ -138,7 +144,7 @@ def conv_fprop(
 ) -> Tensor:
     """relu(s conv(x, weight) + b + residual): [N, C, H, W] x [K, C, R, S] -> [N, K, P, Q]."""
     with without_autocast(x):
-        y = F.conv2d(x, weight, None, stride, padding, effective_dilation(weight, dilation))
+        y = convolve(x, weight, stride, padding, dilation)
         y = _epilogue(y, scale, shift, mean, var, eps, residual, relu, differentiable, owned=True)
         return canonical(y)
 

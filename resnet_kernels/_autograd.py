@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from . import _aten
@@ -66,15 +65,18 @@ def _convolution_backward(
 ) -> tuple[Tensor | None, Tensor | None, list[Tensor | None]]:
     """Gradients of x, weight and the vectors; ``needs`` says which of the six are wanted."""
     wide = _aten.accumulate_dtype(x.dtype)
-    geometry = (ctx.stride, ctx.padding, _aten.effective_dilation(weight, ctx.dilation))
+    geometry = (ctx.stride, ctx.padding, ctx.dilation)
     gc, vector_gradients = _affine_backward(
-        g.to(wide), vectors, ctx.eps, needs[2:], lambda: F.conv2d(x, weight, None, *geometry).to(wide)
+        g.to(wide), vectors, ctx.eps, needs[2:], lambda: _aten.convolve(x, weight, *geometry).to(wide)
     )
     dx = dw = None
     if needs[0] or needs[1]:
+        dtype = _aten.convolution_dtype(x)
         dx, dw, _ = torch.ops.aten.convolution_backward(
-            gc.to(x.dtype), x, weight, None, *geometry, False, (0, 0), 1, (needs[0], needs[1], False)
-        )
+            gc.to(dtype), x.to(dtype), weight.to(dtype), None, *geometry, False, (0, 0), 1,
+            (needs[0], needs[1], False),
+        )  # fmt: skip
+        dx, dw = (None if d is None else d.to(x.dtype) for d in (dx, dw))
     return dx, dw, vector_gradients
 
 

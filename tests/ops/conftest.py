@@ -11,6 +11,10 @@ from .error_budget import PRECISIONS
 NEEDS_SIMULATOR = pytest.mark.skipif(
     not _native.simulator_built(), reason="resnet_kernels._sim is not built: run `make build`"
 )
+NEEDS_CHECKED = pytest.mark.skipif(
+    not _native.simulator_built(checked=True),
+    reason="resnet_kernels._sim_checked is not built: run `make build`",
+)
 MACHINES = ("aten", pytest.param("simulator", marks=NEEDS_SIMULATOR))
 # What runs the kernels.  Tests that take tensors from `problems.call` run on a GPU as well.
 KERNELS = (pytest.param("simulator", marks=NEEDS_SIMULATOR), pytest.param("cuda", marks=pytest.mark.gpu))

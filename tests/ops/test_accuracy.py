@@ -9,6 +9,7 @@ import torch
 import resnet_kernels as rk
 from resnet_kernels import reference
 
+from .conftest import NEEDS_CHECKED
 from .error_budget import DTYPE, PRECISIONS, check_error, check_rms, operand, to_numpy
 from .problems import Conv, call, check, check_exact, draw, on_machine, oracle, tf32
 
@@ -118,6 +119,20 @@ def test_epilogue(affine, residual, relu, precision, kernels):
 def test_integers_are_exact(conv, precision, kernels):
     for seed in range(3):
         check_exact(conv, precision, kernels, seed)
+
+
+@NEEDS_CHECKED
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    "name", ("asymmetric", "dilation and stride", "65 input channels", "24 output channels")
+)
+def test_nothing_to_report(name, precision):
+    """The checked simulator finds no stray access, race or unwritten output, and gives the same bits."""
+    t = draw(ODD[name], precision)
+    with tf32(precision == "tf32"), rk.backend("simulator"):
+        fast = call(ODD[name], t)
+        with rk.simulator.checked():
+            assert torch.equal(call(ODD[name], t), fast)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
