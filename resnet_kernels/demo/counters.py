@@ -23,7 +23,7 @@ STEM_CROP = 64
 
 @dataclass(frozen=True)
 class Row:
-    """One launch.
+    """One layer.
 
     touched, tensors: bytes of the distinct sectors read and written, and of the operands and the result.
     requested, useful: bytes of the sectors that warps ask for, and those that their lanes want, of
@@ -87,7 +87,7 @@ def sample(
                 y = call()
             tensors = sum(t.numel() * t.element_size() for t in [*operands, y])
             shape = " x ".join(str(size) for size in operands[0].shape[1:])
-            rows += [_row(layer.name, shape, launch, tensors, needed) for launch in launches]
+            rows.append(_row(layer.name, shape, launches, tensors, needed))
             if len(rows) == len(chosen):
                 break
     return Counters(
@@ -150,23 +150,23 @@ def _tensor(array: Any, dtype: torch.dtype) -> torch.Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
 
-def _row(name: str, shape: str, launch: dict[str, Any], tensors: int, needed: int) -> Row:
-    """A launch of the record; roles summed."""
-    roles = launch["global"]
-    vectors = roles["vector"]
-    tensor_roles = [role for name, role in roles.items() if name != "vector"]
+def _row(name: str, shape: str, launches: list[dict[str, Any]], tensors: int, needed: int) -> Row:
+    """The record of one layer, whose launches (split sums have two) are added."""
+    everything = [role for launch in launches for role in launch["global"].values()]
+    vectors = [launch["global"]["vector"] for launch in launches]
+    others = [role for launch in launches for key, role in launch["global"].items() if key != "vector"]
     return Row(
         layer=name,
         shape=shape,
-        kernel=launch["kernel"],
-        touched=SECTOR * sum(role["unique_read"] + role["unique_written"] for role in roles.values()),
+        kernel=" + ".join(launch["kernel"] for launch in launches),
+        touched=SECTOR * sum(role["unique_read"] + role["unique_written"] for role in everything),
         tensors=tensors,
-        requested=SECTOR * sum(role["requested"] for role in tensor_roles),
-        useful=sum(role["useful"] for role in tensor_roles),
-        vectors_requested=SECTOR * vectors["requested"],
-        vectors_useful=vectors["useful"],
-        wavefronts=launch["shared"]["wavefronts"],
-        conflict_free=launch["shared"]["conflict_free"],
-        macs_issued=launch["macs"],
+        requested=SECTOR * sum(role["requested"] for role in others),
+        useful=sum(role["useful"] for role in others),
+        vectors_requested=SECTOR * sum(role["requested"] for role in vectors),
+        vectors_useful=sum(role["useful"] for role in vectors),
+        wavefronts=sum(launch["shared"]["wavefronts"] for launch in launches),
+        conflict_free=sum(launch["shared"]["conflict_free"] for launch in launches),
+        macs_issued=sum(launch["macs"] for launch in launches),
         macs_needed=needed,
     )

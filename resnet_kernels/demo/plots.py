@@ -93,7 +93,7 @@ def errors_by_unit(units: Sequence[Unit], dtype: torch.dtype, ours: str) -> str:
     axes.axhline(roundoff, color=MUTED, lw=1, ls=(0, (4, 3)), label=label, zorder=0)
     finite = [e for unit in units for e in (unit.ours, unit.peer) if e > 0] + [roundoff]
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(finite) < 30 * min(finite) else (1,)))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}" if value >= 1e-4 else f"{value:.0e}")
     axes.set_ylim(min(finite) / 2, max(finite) * 2)

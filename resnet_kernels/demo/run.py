@@ -10,6 +10,7 @@ import torch
 
 from .. import flops
 from . import compare, counters, machine, networks, photograph, predict
+from .precision import float32_products
 
 PREDICTED_BATCH = 256
 
@@ -64,8 +65,9 @@ def silent(title: str, steps: int) -> Callable[[str], None]:
     return lambda step: None
 
 
+@float32_products(tf32=False)
 def demonstrate(options: Options, begin: Begin = silent) -> Demonstration:
-    """Run the whole demonstration.
+    """Run the whole demonstration; float32 is strict, without TF32.
 
     The first photograph goes through every unit on its own and then through the whole network, the others
     through the whole network.

@@ -18,6 +18,7 @@ import torch
 from .. import backend, ops, reference
 from .machine import Machine
 from .networks import to_numpy
+from .precision import float32_products
 
 DTYPES = {
     "bf16": torch.bfloat16,
@@ -118,10 +119,10 @@ def check(problem: Problem, dtype: str, machine: Machine) -> Result:
     tensors = _draw(problem, dtype)
     ref, scale, terms = _oracle(problem, tensors, dtype)
     on_device = {name: value.to(machine.device) for name, value in tensors.items()}
-    with _tf32(dtype == "tf32"), backend(machine.backend):
+    with float32_products(tf32=dtype == "tf32"), backend(machine.backend):
         y = to_numpy(_call(problem, on_device))
     peer_operands = {name: _rounded(name, value, dtype) for name, value in on_device.items()}
-    with _tf32(False), backend("aten"):
+    with float32_products(tf32=False), backend("aten"):
         peer = to_numpy(_call(problem, peer_operands))
     u = reference.UNIT_ROUNDOFF["f32" if dtype == "tf32" else dtype]
     rounded = 0 if machine.ours else ATEN_ROUNDINGS
@@ -243,21 +244,3 @@ def _oracle(
     if problem.operator == "conv_bn_relu_maxpool":
         y, t = reference.max_pool(y, 3, 2, 1), reference.max_pool(t, 3, 2, 1)
     return y, t, terms
-
-
-class _tf32:
-    """Within the block float32 convolutions and products use TF32, or do not."""
-
-    switches: tuple[Any, Any] = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
-
-    def __init__(self, on: bool) -> None:
-        self.value = "tf32" if on else "ieee"
-
-    def __enter__(self) -> None:
-        self.before = [switch.fp32_precision for switch in self.switches]
-        for switch in self.switches:
-            switch.fp32_precision = self.value
-
-    def __exit__(self, *exception: object) -> None:
-        for switch, value in zip(self.switches, self.before, strict=True):
-            switch.fp32_precision = value

@@ -12,6 +12,7 @@ import torchvision
 import resnet_kernels as rk
 from resnet_kernels.demo import compare, networks, photograph, predict
 from resnet_kernels.demo.machine import choose
+from resnet_kernels.demo.run import Options, demonstrate
 
 BACKENDS = ["aten"] + ["simulator"] * rk.simulator.built()
 
@@ -137,6 +138,21 @@ def test_units_agree_with_the_oracle_and_macs_are_counted():
         "global_avg_pool": 1,
         "linear": 1,
     }
+
+
+@pytest.mark.skipif(not rk.simulator.built(), reason="the simulator is not built")
+def test_float32_on_the_simulator_is_strict():
+    """PyTorch's default of TF32 in convolutions does not reach the demonstration."""
+    options = Options(model="resnet18", size=32, dtype="float32", backend="simulator")
+    before = torch.backends.cudnn.conv.fp32_precision
+    result = demonstrate(options)
+    assert torch.backends.cudnn.conv.fp32_precision == before
+    assert result.passed and all(unit.ours < 1e-6 for unit in result.comparison.units)
+    rows = {row.layer: row for row in result.counters.rows}
+    assert set(rows) == {"conv1", "layer1.1.conv1", "layer1.1.conv2", "avgpool", "fc"}
+    for name, row in rows.items():
+        if "max_pool" not in row.kernel:  # in float32 the stem's pooling is a kernel of its own
+            assert row.tensors <= row.touched <= 1.05 * row.tensors, name
 
 
 def test_random_weights_are_fixed_and_calibrated():
