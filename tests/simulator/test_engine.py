@@ -48,7 +48,7 @@ def test_a_second_launch_differs_from_the_first(checked: Machine) -> None:
 def test_the_lowest_failing_block_is_thrown(machine: Machine, workers: int) -> None:
     machine.module.set_workers(workers)
     for _ in range(20):
-        with pytest.raises(RuntimeError, match=r"block 7$"):
+        with pytest.raises(RuntimeError, match=r"^throws, block \(7, 0, 0\), thread 3 .*: threw block 7$"):
             machine.run("throws", out=1, blocks=64, threads=64, number=7)
     machine.module.set_workers(0)
     assert (machine.run("fill", out=128, number=1) == np.arange(128)).all()  # and the machine still works

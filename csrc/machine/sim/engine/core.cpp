@@ -19,6 +19,10 @@ void lane_main() {
   std::exception_ptr error;
   try {
     core.launch().run(core.launch().params);
+  } catch (const Report&) {
+    error = std::current_exception();
+  } catch (const std::exception& e) {
+    error = std::make_exception_ptr(named(*running.lane, e));
   } catch (...) {
     error = std::current_exception();
   }

@@ -11,6 +11,12 @@ std::string block_name(const Block& block) {
          std::to_string(block.index.z) + ")";
 }
 
+std::string thread_name(const Lane& lane) {
+  return std::string(running.core->launch().kernel) + ", " + block_name(*lane.warp->block) + ", thread " +
+         std::to_string(lane.tid) + " (warp " + std::to_string(lane.warp->index) + ", lane " +
+         std::to_string(lane.index) + ")";
+}
+
 bool same(const Arrival& a, const Arrival& b) {
   return a.operation == b.operation && a.mask == b.mask && a.operand == b.operand &&
          a.site.line == b.site.line &&
@@ -68,10 +74,11 @@ std::string describe(const Arrival& arrival) {
 void report(const std::string& message, Site site) { report(*running.lane, message, site); }
 
 void report(const Lane& lane, const std::string& message, Site site) {
-  const Core& core = *running.core;
-  throw Report(std::string(core.launch().kernel) + ", " + block_name(*lane.warp->block) + ", thread " +
-               std::to_string(lane.tid) + " (warp " + std::to_string(lane.warp->index) + ", lane " +
-               std::to_string(lane.index) + "), " + at(site) + ": " + message);
+  throw Report(thread_name(lane) + ", " + at(site) + ": " + message);
+}
+
+Report named(const Lane& lane, const std::exception& thrown) {
+  return Report(thread_name(lane) + ": threw " + thrown.what());
 }
 
 void require_agreement(const Warp& warp, uint32_t group) {

@@ -17,6 +17,9 @@ struct Report : std::runtime_error {
 [[noreturn]] void report(const std::string& message, Site site);
 [[noreturn]] void report(const Lane& lane, const std::string& message, Site site);
 
+// What a kernel's own exception becomes: "kernel, block (x, y, z), thread t: threw ...".
+Report named(const Lane& lane, const std::exception& thrown);
+
 std::string at(Site site);                     // "file:line"
 std::string lanes_of(uint32_t mask);           // "lanes 0-15, 17"
 std::string describe(const Arrival& arrival);  // "shfl_xor (all lanes) at file:line"
