@@ -11,7 +11,11 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -c .ci/constrain
 # The first Python that is new enough; `make PYTHON=...` names another.
 PYTHON = $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { command -v $$p; break; }; done)
-PYTEST := $(BIN)/python -m pytest
+# Two tests at a time, PyTorch's own threads shared out among them; `make test WORKERS=8` where there are more cores.
+WORKERS ?= 2
+THREADS := $(shell echo $$(($$(nproc) / $(WORKERS) > 0 ? $$(nproc) / $(WORKERS) : 1)))
+PYTEST := OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest
+PARALLEL := -n $(WORKERS) --dist worksteal
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,10 +45,10 @@ demo: build .venv/.installed  ## run ResNet through our kernels on a photograph,
 	$(BIN)/resnet-kernels demo
 
 test: build .venv/.installed  ## the whole suite except tests marked slow
-	$(PYTEST) -q -m "not slow" --durations 15
+	$(PYTEST) -q $(PARALLEL) -m "not slow" --durations 15
 
 test-long: build .venv/.installed  ## everything, with 20,000 random problems for each fuzz test
-	RESNET_KERNELS_FUZZ=20000 $(PYTEST) -q --durations 25 --timeout 0
+	RESNET_KERNELS_FUZZ=20000 $(PYTEST) -q $(PARALLEL) --durations 25 --timeout 0
 
 lint: build .venv/.installed  ## ruff, clang-format, mypy, layering, symbols, spills
 	$(BIN)/ruff check .

@@ -8,7 +8,6 @@ import importlib.util
 import os
 
 import hypothesis
-import numpy as np
 import pytest
 import torch
 
@@ -49,6 +48,13 @@ def pytest_report_header() -> list[str]:
     return lines
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The same at the end, where the quiet mode has left out the header."""
+    if terminalreporter.verbosity < 0:
+        for line in pytest_report_header():
+            terminalreporter.write_line(line)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests marked gpu need a GPU and _C.  On a machine with a GPU a missing _C is a failure, not a skip."""
     if gpu() is not None:
@@ -65,29 +71,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def seed() -> None:
     """Every test starts from the same seed, whatever ran before it."""
     torch.manual_seed(0)
-
-
-@pytest.fixture
-def rng() -> np.random.Generator:
-    """A generator with a fixed seed."""
-    return np.random.default_rng(0)
-
-
-@pytest.fixture
-def fuzz() -> int:
-    """How many random problems a fuzz test that draws its own should try."""
-    return FUZZ
-
-
-@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def device(request) -> torch.device:
-    """The devices the kernels run on: the CPU, where the simulator runs them, and a GPU if there is one."""
-    if request.param == "cpu":
-        if not built("_sim"):
-            pytest.fail("resnet_kernels._sim is not built: run `make build`")
-        from resnet_kernels import backend
-
-        with backend("simulator"):
-            yield torch.device("cpu")
-    else:
-        yield torch.device("cuda")
