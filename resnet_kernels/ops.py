@@ -229,6 +229,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Raises:
         TypeError, ValueError: an argument that cannot be right, or a backend that cannot run these tensors.
     """
+    return _run("linear", _linear, _aten.linear, _linear_arguments(x, weight, bias))
+
+
+def _linear_arguments(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Any, ...]:
+    """The checked arguments of the raw operator ``linear``."""
     op = "linear"
     _checks.activation(op, "x", x, 2, "[N, C]")
     _checks.activation(op, "weight", weight, 2, "[K, C]")
@@ -241,8 +246,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             f"{op}: weight must be [K, {x.shape[1]}] with K of at least 1, got {_checks.describe(weight)}"
         )
     bias = _checks.vector(op, "bias", bias, weight.shape[0], x)
-    args = (x.contiguous(), weight.contiguous(), bias, _tf32(x, _matmul_tf32))
-    return _run(op, _linear, _aten.linear, args)
+    return x.contiguous(), weight.contiguous(), bias, _tf32(x, _matmul_tf32)
 
 
 def _convolution(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resnet_kernels.nn import BasicBlock, Bottleneck, chain
+from resnet_kernels.nn import BasicBlock, Bottleneck, chain, train
 from resnet_kernels.nn.blocks import SHORTCUTS, STRIDES_IN
 from resnet_kernels.nn.check import one_of, positive
 
@@ -89,7 +89,7 @@ class ResNet(chain.Chained):
         """[N, 3, H, W] -> [N, num_classes]."""
         if chain.stays_pytorch(self, x):
             return chain.one_by_one(chain.links(self, self.CHAIN), x, None)
-        return chain.run(self, self.CHAIN, x)
+        return train.run(self, self.CHAIN, x)
 
 
 def resnet18(num_classes: int = 1000, shortcut: str = "B", stride_in: str = "3x3", **options: Any) -> ResNet:

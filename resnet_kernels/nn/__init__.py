@@ -2,8 +2,9 @@
 
 from .blocks import BasicBlock, Bottleneck
 from .fusing import fuse, unfuse
-from .layers import ConvBNAct2d, ProjectionShortcut, ZeroPadShortcut
+from .layers import ConvBNAct2d, ProjectionShortcut
 from .report import FuseReport, Row, fuse_report
+from .zero_pad import ZeroPadShortcut
 
 __all__ = [
     "BasicBlock",

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from . import chain
+from . import chain, train
 from .check import one_of, positive
-from .layers import ProjectionShortcut, ZeroPadShortcut
+from .layers import ProjectionShortcut
+from .zero_pad import ZeroPadShortcut
 
 SHORTCUTS = ("A", "B", "C")  # the paper's options, section 3.3 and table 3
 STRIDES_IN = ("1x1", "3x3")  # which convolution of a bottleneck carries the stride: the paper's v1, or v1.5
@@ -47,10 +48,10 @@ class _Block(chain.Chained):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, K, ceil(H/stride), ceil(W/stride)]."""
-        residual = x if self.downsample is None else self.downsample(x)
         if chain.stays_pytorch(self, x):
+            residual = x if self.downsample is None else self.downsample(x)
             return chain.one_by_one(chain.links(self, self.BODY), x, residual)
-        return chain.run(self, self.BODY, x, residual)
+        return train.run_block(self, self.BODY, x, self.downsample)
 
 
 class BasicBlock(_Block):

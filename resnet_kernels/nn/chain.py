@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from resnet_kernels import ops
+from resnet_kernels import ops, training
 
 ADD = "+ shortcut"  # a chain's name for the residual add
 FLATTEN = "flatten"  # a chain's name for torch.flatten(x, 1)
@@ -124,24 +124,29 @@ def _tensor_reason(chain: list[Link]) -> str | None:
     return None
 
 
-def _is_frozen_bn(module: nn.Module) -> bool:
+def is_frozen(module: nn.Module) -> bool:
     return type(module).__name__ == "FrozenBatchNorm2d" and type(module).__module__ == "torchvision.ops.misc"
 
 
 def is_batchnorm(module: nn.Module | None) -> bool:
     """BatchNorm of any kind: PyTorch's, synchronised, or torchvision's frozen one."""
-    return module is not None and (isinstance(module, _BatchNorm) or _is_frozen_bn(module))
+    return module is not None and (isinstance(module, _BatchNorm) or is_frozen(module))
 
 
-def _bn_reason(bn: Any, assume_eval: bool) -> str | None:
-    """Why `bn` is not an affine map per channel that an operator applies, or None."""
+def _bn_reason(bn: Any, assume_eval: bool, training: bool = False) -> str | None:
+    """Why `bn` is not an affine map per channel that an operator applies, or None.
+
+    training: whether what computes it may also take the batch's statistics.
+    """
     frozen = False
     if type(bn) is not nn.BatchNorm2d and type(bn) is not nn.SyncBatchNorm:
-        frozen = _is_frozen_bn(bn)
+        frozen = is_frozen(bn)
         if not frozen:
             return _unlike(bn, "nn.BatchNorm2d")
     if not untouched(bn):
         return _touched_by(bn)
+    if training and not frozen and (bn.training or bn.running_mean is None):
+        return "it is synchronised" if type(bn) is nn.SyncBatchNorm else None
     if bn.running_mean is None or bn.running_var is None:
         return "it has no running statistics"
     if not frozen and bn.training and not assume_eval:
@@ -248,13 +253,20 @@ def links(
     return found
 
 
-def plan(chain: list[Link], shared: frozenset[str] = frozenset(), assume_eval: bool = False) -> list[Step]:
+def plan(
+    chain: list[Link],
+    shared: frozenset[str] = frozenset(),
+    assume_eval: bool = False,
+    training: bool = False,
+) -> list[Step]:
     """Group `chain` into steps.
 
     Args:
         chain: from `links`.
         shared: names of modules that stay PyTorch's own because they appear in the network more than once.
         assume_eval: plan for evaluation although BatchNorms are in training mode (for a report).
+        training: plan for training, where a BatchNorm behind a fused convolution may take the batch's own
+            statistics.
     """
     foreign = _tensor_reason(chain)
     if foreign is not None:
@@ -269,7 +281,7 @@ def plan(chain: list[Link], shared: frozenset[str] = frozenset(), assume_eval: b
         after = chain[i + 1] if i + 1 < len(chain) else end
         was_flat, flat = flat, False
         if isinstance(module, nn.Conv2d) or is_batchnorm(module):
-            step = _conv_or_bn(chain, i, shared, assume_eval)
+            step = _conv_or_bn(chain, i, shared, assume_eval, training)
         elif module is None and link.name == ADD:
             step = _add(chain, i, shared)
         elif isinstance(module, nn.MaxPool2d):
@@ -317,7 +329,7 @@ def _add(chain: list[Link], i: int, shared: frozenset[str]) -> Step:
     return Step(None, (chain[i],), None, True)
 
 
-def _conv_or_bn(chain: list[Link], i: int, shared: frozenset[str], assume_eval: bool) -> Step:
+def _conv_or_bn(chain: list[Link], i: int, shared: frozenset[str], assume_eval: bool, training: bool) -> Step:
     """The step that starts with the convolution or BatchNorm at `i`."""
     first = chain[i]
     if is_batchnorm(first.module):
@@ -336,7 +348,7 @@ def _conv_or_bn(chain: list[Link], i: int, shared: frozenset[str], assume_eval: 
         reason = f"no BatchNorm follows it, {follower} does"
     if reason is not None:
         return Step(None, (first,), reason)
-    reason = _named(second, shared, _bn_reason(second.module, assume_eval))
+    reason = _named(second, shared, _bn_reason(second.module, assume_eval, training))
     if reason is not None:
         return Step(None, (first, second), "its BatchNorm: " + reason)
     adds, relu = _tail(chain, i + 2, shared)
@@ -397,18 +409,22 @@ def one_by_one(chain: list[Link] | tuple[Link, ...], x: Tensor, residual: Tensor
 
 
 def stays_pytorch(owner: nn.Module, x: object) -> bool:
-    """Whether a call of `owner` with `x` takes PyTorch's own path: in training, and when traced.
+    """Whether a call of `owner` with `x` takes PyTorch's own path: traced, or in training without kernels.
 
     Programs traced by torch.fx or torch.jit are read by tools that know PyTorch's operators: feature
-    extraction, quantization, ONNX.
+    extraction, quantization, ONNX.  Training is fused where this package's kernels run: on a GPU, or on the
+    simulator if that is the chosen backend.
     """
-    return owner.training or isinstance(x, Proxy) or torch.jit.is_tracing()
+    if isinstance(x, Proxy) or torch.jit.is_tracing():
+        return True
+    return owner.training and not training.runs_kernels(x)
 
 
 class Chained(nn.Module):
     """Base of modules whose forward is one or more chains of their children; what `fuse_report` reads."""
 
     _rk_shared: frozenset[str] = frozenset()  # links that stay PyTorch's own; set by `fuse`
+    _rk_memory: str = "save"  # what training keeps for backward, as `training.chain_train`; set by `fuse`
 
     def rk_chains(self) -> tuple[tuple[str, ...], ...]:
         """The chains, each as names of children, `ADD` and `FLATTEN`."""

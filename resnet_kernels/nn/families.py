@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from . import chain
+from . import chain, train
 from .chain import ADD, FLATTEN
 
 
@@ -42,8 +42,7 @@ class _Block(FusedModule):
     def forward(self, x: Tensor) -> Tensor:
         if chain.stays_pytorch(self, x):
             return super().forward(x)
-        residual = x if self.downsample is None else self.downsample(x)
-        return chain.run(self, self._rk_family.chains[0], x, residual)
+        return train.run_block(self, self._rk_family.chains[0], x, self.downsample)
 
 
 class _TorchvisionNetwork(FusedModule):
@@ -53,7 +52,7 @@ class _TorchvisionNetwork(FusedModule):
     def _forward_impl(self, x: Tensor) -> Tensor:
         if chain.stays_pytorch(self, x):
             return super()._forward_impl(x)  # type: ignore[misc]
-        return chain.run(self, self._rk_family.chains[0], x)
+        return train.run(self, self._rk_family.chains[0], x)
 
 
 class _TimmNetwork(FusedModule):
@@ -63,12 +62,12 @@ class _TimmNetwork(FusedModule):
     def forward_features(self, x: Tensor) -> Tensor:
         if chain.stays_pytorch(self, x) or self.grad_checkpointing:
             return super().forward_features(x)  # type: ignore[misc]
-        return chain.run(self, self._rk_family.chains[0], x)
+        return train.run(self, self._rk_family.chains[0], x)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         if chain.stays_pytorch(self, x) or pre_logits:
             return super().forward_head(x, pre_logits)  # type: ignore[misc]
-        return chain.run(self, self._rk_family.chains[1], x)
+        return train.run(self, self._rk_family.chains[1], x)
 
 
 class _Sequential(FusedModule):
@@ -78,7 +77,7 @@ class _Sequential(FusedModule):
     def forward(self, input: Tensor) -> Tensor:
         if chain.stays_pytorch(self, input):
             return super().forward(input)
-        return chain.run(self, tuple(self._modules), input)
+        return train.run(self, tuple(self._modules), input)
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import chain
+from . import chain, train
 from .check import pair_of, positive
 
 
@@ -89,7 +88,7 @@ class ConvBNAct2d(chain.Chained):
         if chain.stays_pytorch(self, x):
             x = self.bn(self.conv(x))
             return self.act(x if residual is None else x + residual)
-        return chain.run(self, names, x, residual)
+        return train.run(self, names, x, residual)
 
 
 class ProjectionShortcut(chain.Chained, nn.Sequential):
@@ -113,32 +112,4 @@ class ProjectionShortcut(chain.Chained, nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         if chain.stays_pytorch(self, x):
             return self[1](self[0](x))
-        return chain.run(self, ("0", "1"), x)
-
-
-class ZeroPadShortcut(nn.Module):
-    """The paper's shortcut A: every stride-th pixel, and zeros for the channels that are new (section 3.3).
-
-    No parameters.  [N, C, H, W] -> [N, K, ceil(H/stride), ceil(W/stride)] with K >= C.
-
-    Raises:
-        ValueError: ``out_channels`` is less than ``in_channels``, or an argument is not a positive int.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
-        super().__init__()
-        for name, value in (("in_channels", in_channels), ("out_channels", out_channels), ("stride", stride)):
-            positive("ZeroPadShortcut", name, value)
-        if out_channels < in_channels:
-            raise ValueError(
-                f"ZeroPadShortcut: out_channels must be at least in_channels ({in_channels}), got "
-                f"{out_channels}: zeros can be added, channels cannot be dropped"
-            )
-        self.in_channels, self.out_channels, self.stride = in_channels, out_channels, stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x[:, :, :: self.stride, :: self.stride]
-        return F.pad(x, (0, 0, 0, 0, 0, self.out_channels - self.in_channels))
-
-    def extra_repr(self) -> str:
-        return f"{self.in_channels}, {self.out_channels}, stride={self.stride}"
+        return train.run(self, ("0", "1"), x)

@@ -1,11 +1,22 @@
 """Fused training of convolution + BatchNorm + ReLU (+ residual add), forward and backward.
 
-`conv_bn_act_train` is a layer, `chain_train` a residual block; both are differentiable once, in every dtype
-the kernels take, and equal PyTorch's modules one after the other.  `operators` registers the primitives they
-are made of as ``torch.ops.resnet_kernels.*``.
+`conv_bn_act_train` is a layer, `chain_train` a residual block, the others what stands around the blocks; all
+are differentiable once, in every dtype the kernels take, and equal PyTorch's modules one after the other.
+`operators` registers the primitives they are made of as ``torch.ops.resnet_kernels.*``.
 """
 
 from . import operators as operators
-from .chains import ConvBN, Identity, ZeroPad, chain_train, conv_bn_act_train
+from .chains import ConvBN, Identity, ZeroPad, chain_train, conv_bn_act_train, runs_kernels
+from .pooling import global_avg_pool_train, linear_train, max_pool_train
 
-__all__ = ["ConvBN", "Identity", "ZeroPad", "chain_train", "conv_bn_act_train"]
+__all__ = [
+    "ConvBN",
+    "Identity",
+    "ZeroPad",
+    "chain_train",
+    "conv_bn_act_train",
+    "global_avg_pool_train",
+    "linear_train",
+    "max_pool_train",
+    "runs_kernels",
+]

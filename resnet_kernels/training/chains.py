@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import _aten, _checks, _register, ops
-from ..backend import backend, for_cuda
+from ..backend import backend, for_cpu, for_cuda
 from .function import Chain, ChainFunction, Unit
 
 _Pair = int | Sequence[int]
@@ -65,6 +65,15 @@ class Identity(NamedTuple):
 Shortcut = Tensor | ConvBN | ZeroPad | Identity | None
 # New (running mean, running variance) of a layer; None where there is nothing new.
 Running = tuple[Tensor, Tensor] | None
+
+
+def runs_kernels(x: object) -> bool:
+    """Whether the chosen backend trains on ``x`` with this package's kernels: a GPU's, or the simulator's."""
+    if not isinstance(x, Tensor) or x.dtype == torch.float64:
+        return False
+    if x.is_cuda:
+        return for_cuda("training", x.device) == "cuda"
+    return x.device.type == "cpu" and for_cpu("training") == "simulator"
 
 
 def conv_bn_act_train(

@@ -73,7 +73,7 @@ class _Kept(NamedTuple):
     mask: Tensor | None
 
 
-def _below_autograd() -> contextlib.AbstractContextManager[Any]:
+def below_autograd() -> contextlib.AbstractContextManager[Any]:
     """Past the autograd layer: its Python functions cost more than the calls and have nothing to record."""
     if torch.compiler.is_compiling():
         return contextlib.nullcontext()
@@ -86,7 +86,7 @@ def _switched(name: str) -> Iterator[None]:
         yield
 
 
-def _obeying(name: str) -> contextlib.AbstractContextManager[Any]:
+def obeying(name: str) -> contextlib.AbstractContextManager[Any]:
     """The backend that forward ran on; a compiled program's operators obey the one chosen at run time."""
     if torch.compiler.is_compiling() or backend.current() == name:
         return contextlib.nullcontext()
@@ -253,7 +253,7 @@ class ChainFunction(torch.autograd.Function):
         running: list[Tensor] = []
         projected: list[Tensor] = []
         skip, skip_kept = residual, None
-        with _below_autograd():
+        with below_autograd():
             if chain.skip == "input":
                 skip = x
             elif chain.skip == "zero_pad":
@@ -286,7 +286,7 @@ class ChainFunction(torch.autograd.Function):
             return (None,) * (3 + PER_UNIT * len(chain.units))
         fields = len(_Kept._fields)
         kept = [_Kept(*saved[fields * i : fields * (i + 1)]) for i in range(len(chain.units))]
-        with torch.no_grad(), _below_autograd(), _obeying(chain.backend):
+        with torch.no_grad(), below_autograd(), obeying(chain.backend):
             gradients = _Backward(chain, kept, ctx.needs_input_grad).run(g)
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             return _OnlyOnce.apply(len(gradients), *gradients, g, *saved)

@@ -1,0 +1,178 @@
+"""Training of a chain of modules on fused operators, forward and backward.
+
+`run` and `run_block` are what the modules of this package call: in evaluation they are `chain.run`, in
+training they walk the same plan.  Convolutions with BatchNorm and ReLU that follow one another become one
+`training.chain_train`, a residual block one with its shortcut inside.  What has no fused training is computed
+by the module itself, as in evaluation.
+
+Buffers change as `torch.nn.BatchNorm2d` changes them.  A forward that runs inside a backward pass computes
+again what was computed before (activation checkpointing): there the first forward has updated the running
+statistics and ``num_batches_tracked``, and they are left alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from resnet_kernels import training
+from resnet_kernels.training import ConvBN, Identity, ZeroPad
+
+from . import chain
+from .chain import Chained, Step
+from .zero_pad import ZeroPadShortcut
+
+
+class _Skip(NamedTuple):
+    """What a chain's add adds: `residual` if it is there, otherwise `module` of `x` (None: `x` itself)."""
+
+    x: Tensor
+    module: Any  # nn.Module or None
+    residual: Tensor | None
+
+    def tensor(self) -> Tensor:
+        if self.residual is not None:
+            return self.residual
+        return self.x if self.module is None else self.module(self.x)
+
+
+def run(owner: Chained, names: tuple[str, ...], x: Tensor, residual: Tensor | None = None) -> Tensor:
+    """The chain `names` of `owner` on `x`: [N, C, H, W]; `residual` is what its add adds."""
+    if owner.training:
+        return _train(owner, names, x, _Skip(x, None, residual))
+    return chain.run(owner, names, x, residual)
+
+
+def run_block(owner: Chained, names: tuple[str, ...], x: Tensor, downsample: nn.Module | None) -> Tensor:
+    """The chain `names` of `owner` on `x`, whose add adds `downsample` of `x`, or `x` itself."""
+    if owner.training:
+        return _train(owner, names, x, _Skip(x, downsample, None))
+    return chain.run(owner, names, x, x if downsample is None else downsample(x))
+
+
+def _train(owner: Chained, names: tuple[str, ...], x: Tensor, skip: _Skip) -> Tensor:
+    steps = chain.plan(chain.links(owner, names), owner._rk_shared, training=True)
+    fused: list[Step] = []  # the convolutions since the last thing that was computed
+    for i, step in enumerate(steps):
+        if step.operator == "conv_bn_act":
+            fused.append(step)
+            goes_on = i + 1 < len(steps) and steps[i + 1].operator == "conv_bn_act"
+            if step.adds or not goes_on:
+                x = _chain(fused, x, skip if step.adds else None, len(fused) == i + 1, owner._rk_memory)
+                fused = []
+        elif step.operator is None:
+            x = chain.one_by_one(step.links, x, skip.tensor() if step.adds else None)
+        else:
+            x = _step(step, x, skip, owner._rk_memory)
+    return x
+
+
+def _chain(steps: list[Step], x: Tensor, skip: _Skip | None, whole: bool, memory: str) -> Tensor:
+    """The steps by `training.chain_train`; `whole`: they start where the skip does."""
+    layers = [_layer(step) for step in steps]
+    norms = [step.links[1].module for step in steps]
+    shortcut: Any = None
+    if skip is not None:
+        inside = _inside(skip.module) if whole and skip.residual is None else None
+        if inside is None:
+            shortcut = skip.tensor()
+        elif isinstance(inside, Step):
+            shortcut = _layer(inside)
+            norms.append(inside.links[1].module)
+        else:
+            shortcut = inside
+    x, running = training.chain_train(x, layers, shortcut, memory=memory)
+    _update(norms, running)
+    return x
+
+
+def _inside(module: Any) -> Any:
+    """A shortcut that a fused block takes in: `Identity`, `ZeroPad`, a `Step`; None: `module` is called."""
+    if module is None:
+        return Identity()
+    if not chain.untouched(module):
+        return None
+    if type(module) is ZeroPadShortcut:
+        return ZeroPad(module.stride)
+    if not isinstance(module, Chained) or len(module.rk_chains()) != 1:
+        return None
+    steps = chain.plan(chain.links(module, module.rk_chains()[0]), module._rk_shared, training=True)
+    if len(steps) == 1 and steps[0].operator == "conv_bn_act" and not (steps[0].adds or steps[0].relu):
+        return steps[0]
+    return None
+
+
+def _layer(step: Step) -> ConvBN:
+    """The convolution and the BatchNorm of a step; counts the batch, as the BatchNorm's own forward would."""
+    conv, norm = step.links[0].module, step.links[1].module
+    momentum, mean, var = 0.0, norm.running_mean, norm.running_var
+    batch_stats = norm.training and not chain.is_frozen(norm)
+    if batch_stats:
+        if norm.track_running_stats:
+            momentum = _momentum(norm)
+        else:
+            mean = var = None
+    elif mean is None:
+        batch_stats = True
+    return ConvBN(
+        weight=conv.weight,
+        gamma=norm.weight,
+        beta=norm.bias,
+        running_mean=mean,
+        running_var=var,
+        batch_stats=batch_stats,
+        momentum=momentum,
+        eps=norm.eps,
+        stride=conv.stride,
+        padding=conv.padding,
+        dilation=conv.dilation,
+        relu=step.relu,
+    )
+
+
+def _recomputing() -> bool:
+    """Whether this forward runs inside a backward pass."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
+def _momentum(norm: Any) -> float:
+    """The share of this batch in the running statistics; with momentum=None that of a cumulative average."""
+    if norm.num_batches_tracked is not None and not _recomputing():
+        norm.num_batches_tracked.add_(1)
+    if norm.momentum is not None:
+        return norm.momentum
+    return 0.0 if norm.num_batches_tracked is None else 1.0 / float(norm.num_batches_tracked)
+
+
+def _update(norms: list[Any], running: list[tuple[Tensor, Tensor] | None]) -> None:
+    """Copy new running statistics into the BatchNorms they belong to."""
+    if _recomputing():
+        return
+    old: list[Tensor] = []
+    new: list[Tensor] = []
+    for norm, fresh in zip(norms, running, strict=True):
+        if fresh is not None:
+            old += [norm.running_mean, norm.running_var]
+            new += fresh
+    if old:
+        with torch.no_grad():
+            torch._foreach_copy_(old, new)
+
+
+def _step(step: Step, x: Tensor, skip: _Skip, memory: str) -> Tensor:
+    """A step of one operator that is no part of a chain of convolutions."""
+    module = step.links[0].module
+    if step.operator == "conv_bn_relu_maxpool":
+        pool = step.links[-1].module
+        x = _chain([step], x, None, True, memory)
+        return training.max_pool_train(x, pool.kernel_size, pool.stride, pool.padding)
+    if step.operator == "max_pool":
+        return training.max_pool_train(x, module.kernel_size, module.stride, module.padding)
+    if step.operator == "global_avg_pool":
+        pooled = training.global_avg_pool_train(x)
+        return pooled if len(step.links) == 2 else pooled[:, :, None, None]
+    if step.operator == "linear":
+        return training.linear_train(x, module.weight, module.bias)
+    return chain.fused(step, x, skip.tensor() if step.adds else None)
