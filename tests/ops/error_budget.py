@@ -74,6 +74,7 @@ def check_error(
         )
     finite = np.isfinite(ref)
     np.testing.assert_array_equal(np.isnan(got), np.isnan(ref), err_msg=f"{what}: positions of NaN")
+    np.testing.assert_array_equal(got[~finite], ref[~finite], err_msg=f"{what}: infinities")
     error = np.abs(np.where(finite, got - ref, 0.0))
     share = np.divide(error, allowed, out=np.zeros_like(error), where=error > 0)
     worst = float(share.max(initial=0.0))
