@@ -237,6 +237,24 @@ def workers(count: int | None = None) -> int:
     return int(modules[0].workers())
 
 
+@contextmanager
+def multiprocessors(count: int) -> Iterator[None]:
+    """Inside the block the simulated GPU has ``count`` multiprocessors instead of an H200's 132.
+
+    Tile choices, splits and persistent grids depend on the number: a small machine makes small problems take
+    the ways of large ones.
+    """
+    if not 1 <= count <= 1024:
+        raise ValueError(f"multiprocessors: count must be in 1..1024, got {count}")
+    modules = [_native.simulator(kind) for kind in (False, True) if _native.simulator_built(kind)]
+    previous = [module.set_sm_count(count) for module in modules]
+    try:
+        yield
+    finally:
+        for module, old in zip(modules, previous, strict=True):
+            module.set_sm_count(old)
+
+
 def benchmark(checked: bool = False) -> dict[str, float]:
     """Measure the simulator itself on one core, in processor time; takes some seconds.
 

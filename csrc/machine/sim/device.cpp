@@ -4,7 +4,7 @@
 
 #include <atomic>
 
-#include "device_size.h"
+#include "engine/device_size.h"
 
 namespace rk::sim {
 namespace {

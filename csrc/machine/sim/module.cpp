@@ -9,7 +9,7 @@
 
 #include "benchmark.h"
 #include "checks/launch_checks.h"
-#include "device_size.h"
+#include "engine/device_size.h"
 #include "engine/pool.h"
 
 namespace py = pybind11;
