@@ -98,10 +98,12 @@ RK_DEVICE void reduce_tile_statistics(const Statistics& statistics, const Runnin
   const uint32_t counts = shared + kRowThreads * kColumns * 8;
   const uint32_t chunk = ptx::tid_x() % kChunks;
   const uint32_t row = ptx::tid_x() / kChunks;
+  // Chunks are fastest, then the channels within them: lanes write next to each other.
+  const auto slot = [=](uint32_t r, uint32_t channel, uint32_t c) {
+    return shared + ((r * kChannels + channel) * kChunks + c) * 8;
+  };
   RK_UNROLL
-  for (int e = 0; e < kChannels; ++e) {
-    ptx::st_shared(shared + (row * kColumns + chunk * kChannels + e) * 8, mine.pair(statistics.kind, e));
-  }
+  for (int e = 0; e < kChannels; ++e) ptx::st_shared(slot(row, e, chunk), mine.pair(statistics.kind, e));
   // Chunk 0 always exists, so its threads have counted the rows.
   if (chunk == 0) ptx::st_shared(counts + row * 4, mine.count);
   ptx::barrier_sync();
@@ -110,7 +112,7 @@ RK_DEVICE void reduce_tile_statistics(const Statistics& statistics, const Runnin
     if (first_column + static_cast<int32_t>(column) >= columns) break;
     float n = 0.f, a = 0.f, b = 0.f;
     for (uint32_t r = 0; r < kRowThreads; ++r) {
-      const auto pair = ptx::ld_shared<Words2>(shared + (r * kColumns + column) * 8);
+      const auto pair = ptx::ld_shared<Words2>(slot(r, column % kChannels, column / kChannels));
       const auto other_a = std::bit_cast<float>(pair.word[0]);
       const auto other_b = std::bit_cast<float>(pair.word[1]);
       if (statistics.kind == Statistics::Kind::moments) {

@@ -88,6 +88,9 @@ class WarpOuterMma {
   }
 
  private:
+  // The order of the depth within an instruction is free as long as A and B agree: lane t of four takes rows
+  // 2t and 2t + 1 in the places of t and t + 4, because the swizzle puts rows 0, 2, 4 and 6 into different
+  // banks.
   static RK_DEVICE uint32_t load_word(uint32_t panels, uint32_t depth, uint32_t column) {
     return Instruction::operand(ptx::ld_shared<uint32_t>(
         panel_chunk<Format, kDepth>(panels, depth, column / 4 * 4) + column % 4 * 4));
@@ -98,7 +101,7 @@ class WarpOuterMma {
     if constexpr (kWords) {
       RK_UNROLL
       for (uint32_t e = 0; e < 4; ++e) {
-        a[e] = load_word(panels, depth + lane % 4 + e / 2 * 4, column + lane / 4 + e % 2 * 8);
+        a[e] = load_word(panels, depth + lane % 4 * 2 + e / 2, column + lane / 4 + e % 2 * 8);
       }
     } else {
       // Matrices: columns 0-7 and 8-15 of depths 0-7, then of depths 8-15.
@@ -114,8 +117,8 @@ class WarpOuterMma {
     if constexpr (kWords) {
       RK_UNROLL
       for (uint32_t e = 0; e < 2; ++e) {
-        lo[e] = load_word(panels, depth + lane % 4 + e * 4, column + lane / 4);
-        hi[e] = load_word(panels, depth + lane % 4 + e * 4, column + lane / 4 + 8);
+        lo[e] = load_word(panels, depth + lane % 4 * 2 + e, column + lane / 4);
+        hi[e] = load_word(panels, depth + lane % 4 * 2 + e, column + lane / 4 + 8);
       }
     } else {
       // Matrices: depths 0-7 and 8-15 of columns 0-7, then of columns 8-15.

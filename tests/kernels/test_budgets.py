@@ -1,0 +1,192 @@
+"""Memory traffic, counted by the checked simulator, against what a kernel must move and says it moves.
+
+``unique``: distinct 32-byte sectors over the grid, against each tensor read or written once: within 2 %.
+``requested``: sectors asked for by warp instructions, against the bytes that lanes use (within 2 % where
+channels are multiples of 16) and against the tile formula in the head of csrc/kernels/sm80/conv_gemm.h.
+Shared memory: no bank conflicts in the main loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+import resnet_kernels as rk
+
+from .cases import DTYPES, Draw, operators
+
+SECTOR = 32
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer whose channels are multiples of 16, on an image small enough for the checked build."""
+
+    n: int
+    c: int
+    size: int
+    k: int
+    r: int
+    stride: int = 1
+
+    @property
+    def padding(self) -> int:
+        return self.r // 2
+
+    @property
+    def output(self) -> int:
+        return (self.size + 2 * self.padding - self.r) // self.stride + 1
+
+    def taps_inside(self) -> int:
+        """Pairs (output pixel, tap) of one image whose source lies inside it."""
+        axis = sum(
+            0 <= p * self.stride - self.padding + r < self.size
+            for p in range(self.output)
+            for r in range(self.r)
+        )
+        return axis**2
+
+
+LAYERS = [
+    Layer(2, 64, 14, 64, 1),
+    Layer(1, 64, 14, 256, 1),
+    Layer(1, 256, 14, 64, 1),
+    Layer(1, 64, 14, 64, 3),
+    Layer(1, 128, 10, 144, 3),
+    Layer(1, 64, 14, 128, 3, stride=2),
+    Layer(1, 512, 7, 512, 3),
+]
+
+
+def recorded(call: Callable[[], object]) -> list[dict]:
+    with rk.simulator.checked(), rk.simulator.record() as launches:
+        call()
+    return launches
+
+
+def fprop(layer: Layer, precision: str, residual: bool = True) -> dict:
+    draw = Draw(0, DTYPES[precision])
+    x, weight = (
+        draw.image(layer.n, layer.c, layer.size, layer.size),
+        draw.image(layer.k, layer.c, layer.r, layer.r),
+    )
+    skip = draw.image(layer.n, layer.k, layer.output, layer.output) if residual else None
+    vector = draw.vector(layer.k)
+    geometry = ([layer.stride] * 2, [layer.padding] * 2, [1, 1])
+
+    def call() -> None:
+        operators().conv_fprop(
+            x, weight, vector, vector, None, None, 0.0, skip, *geometry, True, precision == "tf32"
+        )
+
+    (launch,) = recorded(call)
+    return launch
+
+
+def within(value: float, budget: float, share: float = 0.02) -> bool:
+    return abs(value - budget) <= share * budget
+
+
+@pytest.mark.parametrize("precision", ["bf16", "f32"])
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_fprop_moves_each_tensor_once(layer: Layer, precision: str) -> None:
+    traffic = fprop(layer, precision)["global"]
+    size = DTYPES[precision].itemsize
+    pixels = layer.n * layer.output**2
+    x = layer.n * layer.size**2 * layer.c * size
+    skip = y = pixels * layer.k * size
+    assert within(traffic["activation"]["unique_read"] * SECTOR, x + skip)
+    assert within(traffic["weight"]["unique_read"] * SECTOR, layer.k * layer.c * layer.r**2 * size)
+    assert within(traffic["output"]["unique_written"] * SECTOR, y)
+    assert traffic["output"]["unique_read"] == 0
+
+
+@pytest.mark.parametrize("precision", ["bf16", "tf32", "f32"])
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_fprop_requests_what_its_tiles_need(layer: Layer, precision: str) -> None:
+    launch = fprop(layer, precision)
+    size = DTYPES[precision].itemsize
+    tile_m, tile_n = map(int, launch["kernel"].split()[-1].split("x"))
+    pixels = layer.n * layer.output**2
+    column_tiles, row_tiles = -(-layer.k // tile_n), -(-pixels // tile_m)
+    operands = column_tiles * layer.n * layer.taps_inside() * layer.c * size
+    skip = y = pixels * layer.k * size
+    weight = row_tiles * layer.k * layer.c * layer.r**2 * size
+    traffic = launch["global"]
+    assert within(traffic["activation"]["requested"] * SECTOR, operands + skip)
+    assert within(traffic["weight"]["requested"] * SECTOR, weight)
+    assert within(traffic["output"]["requested"] * SECTOR, y)
+    for role in ("activation", "weight", "output"):
+        assert within(traffic[role]["requested"] * SECTOR, traffic[role]["useful"]), role
+
+
+@pytest.mark.parametrize("precision", ["bf16", "f16", "tf32", "f32"])
+def test_main_loops_have_no_bank_conflicts(precision: str) -> None:
+    draw = Draw(0, DTYPES[precision])
+    x, weight, dy = draw.image(1, 64, 12, 12), draw.image(136, 64, 3, 3), draw.image(1, 136, 12, 12)
+    geometry = ([1, 1], [1, 1], [1, 1])
+    tf32 = precision == "tf32"
+
+    def call() -> None:
+        operators().conv_fprop(x, weight, None, None, None, None, 0.0, None, *geometry, True, tf32)
+        operators().conv_dgrad(dy, weight, None, None, None, None, [12, 12], *geometry, tf32)
+        operators().conv_wgrad(dy, x, [3, 3], *geometry, tf32)
+
+    for machine in (1, 132):  # the large tiles, then the small ones
+        with rk.simulator.multiprocessors(machine):
+            launches = recorded(call)
+        for launch in launches:
+            loop = {
+                where: count
+                for where, count in rk.simulator.conflicts(launch).items()
+                if any(
+                    file in where for file in ("im2col", "pixel_rows", "warp_mma", "warp_ffma", "warp_outer")
+                )
+            }
+            assert not loop, f"{launch['kernel']}: {loop}"
+
+
+@pytest.mark.parametrize("precision", ["bf16", "f16"])
+def test_stem_computes_each_product_about_once(precision: str) -> None:
+    """The stem pads its depth from 147 to 176 and its tiles from 224 pixels to 256; they fit this image."""
+    draw = Draw(0, DTYPES[precision])
+    x, weight = draw.image(1, 3, 112, 128), draw.image(64, 3, 7, 7)
+
+    def call() -> None:
+        operators().conv_bn_relu_maxpool(
+            x, weight, None, None, None, None, 0.0, [2, 2], [3, 3], [1, 1], False
+        )
+
+    (launch,) = recorded(call)
+    useful = 56 * 64 * 64 * 147
+    assert launch["macs"] == 28 * 32 // 56 * 256 * 64 * 176
+    assert launch["macs"] <= 1.4 * useful
+    traffic = launch["global"]
+    assert within(traffic["activation"]["unique_read"] * SECTOR, x.numel() * 2)
+    assert within(traffic["output"]["unique_written"] * SECTOR, 28 * 32 * 64 * 2)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "f32"])
+def test_elementwise_moves_each_tensor_once(precision: str) -> None:
+    draw = Draw(0, DTYPES[precision])
+    n, c, size = 2, 64, 16
+    x, skip = draw.image(n, c, size, size), draw.image(n, c, size, size)
+    vector = draw.vector(c)
+    tensor = x.numel() * DTYPES[precision].itemsize
+    launches = recorded(lambda: operators().bn_apply(x, vector, vector, None, None, 0.0, skip, True))
+    traffic = launches[0]["global"]
+    assert within(traffic["activation"]["unique_read"] * SECTOR, 2 * tensor)
+    assert within(traffic["activation"]["requested"] * SECTOR, 2 * tensor)
+    assert within(traffic["output"]["requested"] * SECTOR, tensor)
+    launches = recorded(lambda: operators().max_pool(x, [3, 3], [2, 2], [1, 1]))
+    assert within(launches[0]["global"]["activation"]["unique_read"] * SECTOR, tensor)
+
+
+def test_small_machines_take_large_tiles() -> None:
+    """The tile choice: whole waves on the machine decide between shapes."""
+    layer = Layer(1, 64, 14, 128, 3)
+    with rk.simulator.multiprocessors(1):
+        assert fprop(layer, "bf16")["kernel"].endswith("128x128")
+    assert fprop(layer, "bf16")["kernel"].endswith("64x64")
