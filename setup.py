@@ -45,21 +45,18 @@ SM90A = "-gencode arch=compute_90a,code=sm_90a"
 SM80_AND_SM90A = f"-gencode arch=compute_80,code=[sm_80,compute_80] {SM90A}"
 
 
-def package_dir(name: str) -> Path | None:
-    """Where an installed package lies, found without importing it; None if it is not there."""
+def package_dirs(name: str) -> list[Path]:
+    """Where an installed package lies, found without importing it; a namespace may lie in several places."""
     spec = importlib.util.find_spec(name)
-    locations = list(spec.submodule_search_locations or []) if spec else []
-    return Path(locations[0]) if locations else None
+    return [Path(place) for place in spec.submodule_search_locations or ()] if spec else []
 
 
 def required_dir(name: str) -> Path:
-    """`package_dir`, or the end of the build with a message."""
-    found = package_dir(name)
-    if found is None:
-        raise SystemExit(
-            f"resnet_kernels: the build needs the Python package {name}; {sys.executable} has none"
-        )
-    return found
+    """The first of `package_dirs`, or the end of the build with a message."""
+    found = package_dirs(name)
+    if not found:
+        raise SystemExit(f"resnet_kernels: the build needs the package {name}; {sys.executable} has none")
+    return found[0]
 
 
 def python_include() -> str:
@@ -74,13 +71,22 @@ def python_include() -> str:
 
 def find_nvcc() -> Path | None:
     """The CUDA compiler of CUDA_HOME, of PATH or of the PyPI packages, in this order."""
-    home, on_path, wheels = os.environ.get("CUDA_HOME"), shutil.which("nvcc"), package_dir("nvidia")
-    candidates = (
-        home and Path(home, "bin/nvcc"),
-        on_path and Path(on_path),
-        wheels and wheels / "cu13/bin/nvcc",
-    )
-    return next((path for path in candidates if path and path.is_file()), None)
+    home, on_path = os.environ.get("CUDA_HOME"), shutil.which("nvcc")
+    candidates = [Path(home, "bin/nvcc")] if home else []
+    candidates += [Path(on_path)] if on_path else []
+    candidates += [place / "cu13/bin/nvcc" for place in package_dirs("nvidia")]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def wheel_runtime(nvcc: Path) -> tuple[str, str]:
+    """(-I, -L) of the CUDA runtime for PyPI's nvcc; CUDA's own finds its runtime by itself.
+
+    The package of nvcc's release: pip may split an isolated build's packages over two places, with a newer
+    runtime beside the compiler.
+    """
+    places = package_dirs("nvidia") if nvcc.parent.parent.name == "cu13" else []
+    same = [place / "cu13" for place in places if any(place.parent.glob("nvidia_cuda_runtime-13.0.*"))]
+    return (f" -I{same[0] / 'include'}", f" -L{same[0] / 'lib'}") if same else ("", "")
 
 
 def missing_compiler() -> list[str]:
@@ -107,8 +113,8 @@ class Plan:
         self.rule("cxx", f"{cxx} -MMD -MF $out.d $flags -c $in -o $out")
         # libtorch_cpu holds the stable ABI; `import torch` has loaded it, so its name is enough: no path.  It
         # also exports parts of the C++ library that other builds of torch lack: hence -lstdc++ before it.
-        torch = f"-lstdc++ -L{self.torch / 'lib'} -Wl,--no-as-needed -ltorch_cpu"
-        self.ninja.rule("link", f"{cxx} -shared $in {torch} $libs -o $out", description="$out")
+        self.ninja.variable("torch", f"-lstdc++ -L{self.torch / 'lib'} -Xlinker --no-as-needed -ltorch_cpu")
+        self.ninja.rule("link", f"{cxx} -shared $in $torch -lpthread -o $out", description="$out")
 
     def rule(self, name: str, command: str) -> None:
         self.ninja.rule(name, command, description="$machine $in", depfile="$out.d", deps="gcc")
@@ -118,8 +124,8 @@ class Plan:
         self.ninja.build(target, rule, str(source), variables={"flags": flags, "machine": machine})
         return target
 
-    def link(self, output: Path, objects: list[str], libs: str) -> None:
-        self.ninja.build(str(output), "link", objects, variables={"libs": libs})
+    def link(self, rule: str, output: Path, objects: list[str]) -> None:
+        self.ninja.build(str(output), rule, objects)
         self.ninja.default(str(output))
 
     def simulator(self, name: str, output: Path) -> None:
@@ -131,7 +137,7 @@ class Plan:
             f"-isystem {required_dir('pybind11') / 'include'}"
         )
         files = sources("binding.cpp", "dispatch/*.cpp", "kernels/**/*.cu", "machine/sim/**/*.cpp")
-        self.link(output, [self.compile("cxx", name, path, flags) for path in files], "-lpthread")
+        self.link("link", output, [self.compile("cxx", name, path, flags) for path in files])
 
     def cuda(self, output: Path) -> None:
         nvcc = find_nvcc()
@@ -143,13 +149,14 @@ class Plan:
                 "  Or build without them: RESNET_KERNELS_CUDA=0 (the simulators only)"
             )
         print(f"resnet_kernels: _C is compiled by {nvcc}", flush=True)
-        runtime = next(nvcc.resolve().parent.parent.glob("**/libcudart_static.a"), None)
-        if runtime is None:
-            raise SystemExit(f"resnet_kernels: no libcudart_static.a beside {nvcc}")
         # What ptxas says of registers and spills goes to a log beside the object, for lint and `make sass`.
         log = "> $out.ptxas 2>&1 || (cat $out.ptxas; exit 1)"
         self.rule("nvcc", f"{nvcc} -MD -MF $out.d $flags -c $in -o $out {log}")
-        includes = "-Icsrc -Icsrc/machine/cuda"
+        runtime_headers, runtime_library = wheel_runtime(nvcc)
+        # The CUDA runtime is static, torch's CUDA libraries are not linked: _C imports where there is no GPU.
+        link = f"{nvcc} -shared -cudart static -nodlink $in $torch{runtime_library} -o $out"
+        self.ninja.rule("link_cuda", link, description="$out")
+        includes = f"-Icsrc -Icsrc/machine/cuda{runtime_headers}"
         host = (
             f"-O2 {HOST_FLAGS} -DPy_LIMITED_API=0x030A0000 -DRK_NAMESPACE=resnet_kernels "
             f"-DRK_DISPATCH_KEY=CUDA -DRK_MODULE_C {includes} -isystem {self.torch / 'include'} "
@@ -159,8 +166,7 @@ class Plan:
         for path in sources("kernels/**/*.cu", "machine/cuda/*.cpp", "machine/cuda/*.cu"):
             targets = SM90A if "sm90" in path.parts else SM80_AND_SM90A
             objects.append(self.compile("nvcc", "_C", path, f"{NVCC_FLAGS} {targets} {includes}"))
-        # The CUDA runtime is static, torch's CUDA libraries are not linked: _C imports where there is no GPU.
-        self.link(output, objects, f"{runtime} -ldl -lrt -lpthread")
+        self.link("link_cuda", output, objects)
 
 
 class NinjaBuild(build_ext):
