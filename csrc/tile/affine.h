@@ -5,14 +5,41 @@
 // registers, and never by a kernel of its own. Without mean and var it is y = weight x + bias.
 #pragma once
 
+#include <bit>
 #include <cmath>
+#include <cstdint>
 
 #include <ptx/global.h>
 #include <ptx/math.h>
 
 #include "api.h"
+#include "machine/words.h"
 
 namespace rk::tile {
+
+// Elements first .. first + kCount - 1 of a per-channel vector of `channels`; `neutral` where it or the
+// vector does not exist. `first` is a multiple of kCount, so that whole groups of four are one load if the
+// vector is aligned.
+template <int kCount>
+RK_DEVICE void load_vector(const float* vector, int first, int channels, float neutral,
+                           float (&values)[kCount]) {
+  if constexpr (kCount % 4 == 0) {
+    if (vector != nullptr && first + kCount <= channels && reinterpret_cast<uintptr_t>(vector) % 16 == 0) {
+      RK_UNROLL
+      for (int i = 0; i < kCount; i += 4) {
+        const auto words = ptx::ld_global_nc(reinterpret_cast<const Words4*>(vector + first + i));
+        RK_UNROLL
+        for (int e = 0; e < 4; ++e) values[i + e] = std::bit_cast<float>(words.word[e]);
+      }
+      return;
+    }
+  }
+  RK_UNROLL
+  for (int i = 0; i < kCount; ++i) {
+    const bool exists = vector != nullptr && first + i < channels;
+    values[i] = exists ? ptx::ld_global_nc(vector + first + i) : neutral;
+  }
+}
 
 template <int kChannels>
 struct ChannelAffine {
@@ -22,17 +49,14 @@ struct ChannelAffine {
 
   // Channels first .. first + kChannels - 1 of `channels`; those past the end are left neutral.
   RK_DEVICE void load(const Affine& affine, int first, int channels) {
+    load_vector(affine.mean, first, channels, 0.f, mean);
+    load_vector(affine.weight, first, channels, 1.f, scale);
+    load_vector(affine.bias, first, channels, 0.f, bias);
+    if (affine.var == nullptr) return;
+    float var[kChannels];
+    load_vector(affine.var, first, channels, 1.f, var);
     RK_UNROLL
-    for (int i = 0; i < kChannels; ++i) {
-      const int channel = first + i;
-      const bool exists = channel < channels;
-      mean[i] = exists && affine.mean != nullptr ? ptx::ld_global_nc(affine.mean + channel) : 0.f;
-      scale[i] = exists && affine.weight != nullptr ? ptx::ld_global_nc(affine.weight + channel) : 1.f;
-      bias[i] = exists && affine.bias != nullptr ? ptx::ld_global_nc(affine.bias + channel) : 0.f;
-      if (exists && affine.var != nullptr) {
-        scale[i] *= 1.f / sqrtf(ptx::ld_global_nc(affine.var + channel) + affine.eps);
-      }
-    }
+    for (int i = 0; i < kChannels; ++i) scale[i] *= 1.f / sqrtf(var[i] + affine.eps);
   }
 
   RK_DEVICE float apply(float x, int i) const { return ptx::fma(x - mean[i], scale[i], bias[i]); }

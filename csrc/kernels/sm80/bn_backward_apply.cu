@@ -22,6 +22,7 @@
 #include "kernels/sm80/launchers.h"
 #include "machine/device.h"
 #include "machine/launch_config.h"
+#include "tile/affine.h"
 #include "tile/format.h"
 #include "tile/name.h"
 
@@ -80,21 +81,21 @@ struct BnBackwardApplyKernel {
   };
 
   static RK_DEVICE Coefficients coefficients(const Params& p, int32_t first, bool write_gradients) {
-    Coefficients result = {};
+    float var[kPerChunk], scale[kPerChunk], sum[kPerChunk], tilted[kPerChunk];
+    tile::load_vector(p.var, first, p.channels, 1.f, var);
+    tile::load_vector(p.scale, first, p.channels, 1.f, scale);
+    tile::load_vector(p.batch_statistics ? p.sums : nullptr, first, p.channels, 0.f, sum);
+    tile::load_vector(p.batch_statistics ? p.sums + p.channels : nullptr, first, p.channels, 0.f, tilted);
+    Coefficients result;
+    tile::load_vector(p.mean, first, p.channels, 0.f, result.mean);
     RK_UNROLL
     for (int e = 0; e < kPerChunk; ++e) {
+      const float rstd = 1.f / sqrtf(var[e] + p.eps);
+      result.slope[e] = scale[e] * rstd;
+      result.offset[e] = sum[e] / p.pixels_of_statistics;
+      result.tilt[e] = tilted[e] / p.pixels_of_statistics * rstd * rstd;
       const int32_t channel = first + e;
-      if (channel >= p.channels) continue;
-      const float rstd = 1.f / sqrtf(ptx::ld_global_nc(p.var + channel) + p.eps);
-      const float scale = p.scale != nullptr ? ptx::ld_global_nc(p.scale + channel) : 1.f;
-      result.slope[e] = scale * rstd;
-      result.mean[e] = ptx::ld_global_nc(p.mean + channel);
-      if (p.batch_statistics) {
-        result.offset[e] = ptx::ld_global_nc(p.sums + channel) / p.pixels_of_statistics;
-        result.tilt[e] =
-            ptx::ld_global_nc(p.sums + p.channels + channel) / p.pixels_of_statistics * rstd * rstd;
-      }
-      if (write_gradients) {
+      if (write_gradients && channel < p.channels) {
         ptx::st_global(p.dshift + channel, ptx::ld_global_nc(p.local_sums + channel));
         ptx::st_global(p.dscale + channel, ptx::ld_global_nc(p.local_sums + p.channels + channel) * rstd);
       }
