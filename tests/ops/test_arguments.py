@@ -161,7 +161,7 @@ CASES = [(op, *case[1:]) for case in BAD for op in case[0]]
 
 def name(case) -> str:
     op, argument, value, *_ = case
-    return re.sub(r"\s+| at 0x\w+", " ", f"{op}-{argument}-{_checks.describe(value)}")[:90]
+    return re.sub(r" at 0x\w+|\s+", " ", f"{op}-{argument}-{_checks.describe(value)}")[:90]
 
 
 @pytest.mark.parametrize("case", CASES, ids=name)
