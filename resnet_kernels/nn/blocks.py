@@ -1,7 +1,8 @@
 """The paper's two residual blocks (figure 5), with torchvision's attribute names and keys.
 
 In evaluation every convolution with its BatchNorm and ReLU is one operator, and the residual add and the last
-ReLU are inside the last convolution's epilogue.  In training PyTorch computes the layers one by one.
+ReLU are inside the last convolution's epilogue.  In training a block is one fused function, forward and
+backward, where the kernels run (train.py); on a CPU PyTorch computes the layers one by one.
 """
 
 from __future__ import annotations

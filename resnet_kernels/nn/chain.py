@@ -16,8 +16,7 @@ The plan is made anew in every call, from the modules as they are then: a hook r
 pruned or a BatchNorm exchanged after `fuse` is seen by the next forward, and no cache can go stale.
 Global hooks (``register_module_forward_hook``) are not consulted: under them a fused block is one call.
 
-`run` executes the plan in evaluation; in training it calls the modules one by one, as the unfused forward
-would.
+`run` executes the plan in evaluation, train.py in training.
 """
 
 from __future__ import annotations

@@ -13,13 +13,16 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from resnet_kernels.training import MEMORY
+
 from . import chain
+from .check import one_of
 from .families import Family, FusedModule, fused_class, recognise
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def fuse(model: Model) -> Model:
+def fuse(model: Model, *, memory: str = "save") -> Model:
     """Run `model`'s convolutions, BatchNorms, ReLUs and residual adds on fused operators, where possible.
 
     Recognised are torchvision's and timm's ResNets (the networks, their BasicBlock and their Bottleneck), and
@@ -28,21 +31,27 @@ def fuse(model: Model) -> Model:
     in the network more than once, stays PyTorch's own; ``fuse_report(model)`` lists it with the reason.
 
     In place, idempotent; the state_dict, the Parameter objects and so any optimizer, ``.to``, ``deepcopy``,
-    pickle, EMA copies and SyncBatchNorm conversion stay as they are.  ``train()`` computes exactly what it
-    computed before, with PyTorch's own modules; ``eval()`` is fused, and where a gradient is needed the
-    operators fall back on PyTorch's composition.  Hooks and pruning that come later are seen at the next
-    call.
+    pickle, EMA copies and SyncBatchNorm conversion stay as they are.  ``eval()`` is fused; a gradient that is
+    needed there comes from PyTorch's composition.  ``train()`` is fused forward and backward where the
+    kernels run (a GPU, or the simulator as the chosen backend); on a CPU it computes exactly what it computed
+    before, with PyTorch's own modules.  Hooks and pruning that come later are seen at the next call.
 
     The memory layout is left alone: make the model channels_last (``.to(memory_format=torch.channels_last)``)
     to spare a copy of every weight in every call.  ``torch.jit.script`` wants an unfused model.
+
+    Args:
+        memory: what fused training keeps inside a block for backward: "save" its activations, or "recompute"
+            them there, for about a sixth less memory and one elementwise pass a layer more.
 
     Returns:
         `model` itself.
 
     Raises:
         TypeError: `model` is not an ``nn.Module``, or it is scripted.
+        ValueError: `memory` is neither of the two.
     """
     _check("fuse", model)
+    one_of("fuse", "memory", memory, MEMORY)
     paths = _paths(model)
     for module in list(model.modules()):
         family = recognise(module)
@@ -50,6 +59,7 @@ def fuse(model: Model) -> Model:
             module.__class__ = fused_class(type(module), family)
         if isinstance(module, chain.Chained):
             _mark_shared(module, paths)
+            module._rk_memory = memory
     return model
 
 
@@ -69,6 +79,7 @@ def unfuse(model: Model) -> Model:
         if isinstance(module, FusedModule):
             module.__class__ = module._rk_base  # type: ignore[assignment]
         module.__dict__.pop("_rk_shared", None)
+        module.__dict__.pop("_rk_memory", None)
     return model
 
 

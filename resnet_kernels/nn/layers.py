@@ -16,8 +16,9 @@ class ConvBNAct2d(chain.Chained):
     and what works on those two (optimizers, SyncBN conversion, EMA copies, pruning, hooks) works here.
 
     In evaluation the whole layer is one operator: BatchNorm's running statistics are folded in the kernel's
-    epilogue, nothing is cached.  In training, and where a hook, a pruning or a parametrization stands in the
-    way, PyTorch computes convolution, BatchNorm, add and ReLU one after the other; `fuse_report` says which.
+    epilogue, nothing is cached.  In training forward and backward are fused where the kernels run.  On a CPU,
+    and where a hook, a pruning or a parametrization stands in the way, PyTorch computes convolution,
+    BatchNorm, add and ReLU one after the other; `fuse_report` says which.
 
     A contiguous input or weight is converted to channels_last on entry; make the module channels_last
     (``.to(memory_format=torch.channels_last)``) and feed it channels_last, and nothing is copied.  The output

@@ -13,10 +13,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from resnet_kernels import training
+
 from . import chain
 from .families import FusedModule, recognise
 
 TRAINING = "PyTorch's composition"
+FUSED_TRAINING = "fused, forward and backward"
 
 
 def is_layer(module: nn.Module) -> bool:
@@ -34,7 +37,7 @@ class Row:
         layers: the paths of all layers in the row, with `chain.ADD` for the residual add.
         operator: the function of ``rk.ops`` that computes them in evaluation, None if PyTorch does.
         reason: why PyTorch does; None if an operator does.
-        training: what computes them in training.
+        training: what computes them in training where kernels run: `FUSED_TRAINING`, or `TRAINING`.
     """
 
     name: str
@@ -56,7 +59,8 @@ class FuseReport:
 
     Attributes:
         rows: one for every operator call, and one for every group of layers that stays PyTorch's own.
-        training: whether the network is in training mode, where PyTorch's own modules compute.
+        training: whether the network is in training mode.
+        kernels: whether the chosen backend trains with kernels on the network's device.
         convolutions: how many ``nn.Conv2d`` the network has.
         notes: what costs time or surprises, in sentences.
     """
@@ -65,6 +69,7 @@ class FuseReport:
     training: bool
     convolutions: int
     notes: tuple[str, ...] = ()
+    kernels: bool = False
 
     @property
     def fused(self) -> tuple[Row, ...]:
@@ -85,13 +90,26 @@ class FuseReport:
         """How many convolutions an operator computes."""
         return sum(row.operator is not None and row.operator.startswith("conv") for row in self.rows)
 
+    @property
+    def trained_convolutions(self) -> int:
+        """How many convolutions train fused where kernels run."""
+        return sum(
+            row.training == FUSED_TRAINING and row.operator is not None and row.operator.startswith("conv")
+            for row in self.rows
+        )
+
+    def _mode(self) -> str:
+        fused = f"{self.trained_convolutions} of {self.convolutions} convolutions fused, forward and backward"
+        if not self.training:
+            return f"In training: {fused}, on a GPU or the simulator; {TRAINING} on a CPU."
+        return f"In training mode now: {fused if self.kernels else TRAINING}."
+
     def summary(self) -> str:
         """One sentence: how much of the network is fused."""
         calls = ", ".join(f"{count} {name}" for name, count in sorted(self.operators().items()))
-        mode = f"In training mode now: {TRAINING}." if self.training else f"In training: {TRAINING}."
         return (
             f"{self.fused_convolutions} of {self.convolutions} convolutions fused in evaluation"
-            f" ({calls or 'no operator calls'}); {len(self.unfused)} rows stay PyTorch's own. {mode}"
+            f" ({calls or 'no operator calls'}); {len(self.unfused)} rows stay PyTorch's own. {self._mode()}"
         )
 
     def _cells(self) -> Iterator[tuple[str, str, str]]:
@@ -157,7 +175,17 @@ def fuse_report(model: nn.Module) -> FuseReport:
         or (not rows and model.training),
         convolutions=sum(isinstance(module, nn.Conv2d) for module in model.modules()),
         notes=tuple(_notes(model)),
+        kernels=_kernels(model),
     )
+
+
+def _kernels(model: nn.Module) -> bool:
+    """Whether the chosen backend trains with kernels where the model's parameters are."""
+    parameter = next(model.parameters(), None)
+    try:
+        return training.runs_kernels(parameter)
+    except (ValueError, ImportError):  # a backend that cannot run there; a call says so
+        return False
 
 
 def _rows_of(path: str, owner: chain.Chained, seen: set[int]) -> Iterator[tuple[int, Row]]:
@@ -165,6 +193,12 @@ def _rows_of(path: str, owner: chain.Chained, seen: set[int]) -> Iterator[tuple[
     prefix = path + "." if path else ""
     for names in owner.rk_chains():
         links = chain.links(owner, names, owner.training)
+        trained = {
+            id(link.module)
+            for step in chain.plan(chain.links(owner, names), owner._rk_shared, training=True)
+            for link in step.links
+            if step.operator is not None
+        }
         claimed = {id(link.module) for link in links if id(link.module) in seen}
         previous = None
         for step in chain.plan(links, owner._rk_shared, owner.training):
@@ -183,7 +217,8 @@ def _rows_of(path: str, owner: chain.Chained, seen: set[int]) -> Iterator[tuple[
                 layer for layer, link in zip(layers, step.links, strict=True) if link.module is not None
             )
             reason = None if step.operator else (step.reason or "no operator computes it")
-            yield anchor or id(modules[0]), Row(name, layers, step.operator, reason)
+            mode = FUSED_TRAINING if id(modules[0]) in trained else TRAINING
+            yield anchor or id(modules[0]), Row(name, layers, step.operator, reason, mode)
 
 
 def _stranger(parent: nn.Module, module: nn.Module) -> str:

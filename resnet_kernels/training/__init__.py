@@ -6,10 +6,12 @@ are differentiable once, in every dtype the kernels take, and equal PyTorch's mo
 """
 
 from . import operators as operators
-from .chains import ConvBN, Identity, ZeroPad, chain_train, conv_bn_act_train, runs_kernels
+from .chains import MEMORY, ConvBN, Identity, ZeroPad, chain_train, conv_bn_act_train, runs_kernels
+from .memory import saved_bytes
 from .pooling import global_avg_pool_train, linear_train, max_pool_train
 
 __all__ = [
+    "MEMORY",
     "ConvBN",
     "Identity",
     "ZeroPad",
@@ -19,4 +21,5 @@ __all__ = [
     "linear_train",
     "max_pool_train",
     "runs_kernels",
+    "saved_bytes",
 ]

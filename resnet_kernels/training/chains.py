@@ -1,8 +1,8 @@
 """Fused training of convolution + BatchNorm + ReLU layers and of residual blocks, for users and modules.
 
 `conv_bn_act_train` is one layer, `chain_train` a chain of them with a shortcut around it.  They check and
-convert their arguments as `ops` does (layout, autocast, TF32), outside of the autograd functions, so that a
-cast's gradient is the cast back and float32 master weights get float32 gradients.
+convert their arguments as `ops` does (layout, autocast, TF32).  Every gradient has its argument's dtype:
+float32 master weights get float32 gradients.
 
 Semantics are those of `torch.nn.Conv2d`, `torch.nn.BatchNorm2d` and `torch.nn.ReLU` one after the other.
 Running statistics are not changed in place: the new ones are returned.
@@ -127,8 +127,9 @@ def chain_train(
         layers: at least one.
         shortcut: what is added before the last ReLU: nothing, a tensor of the result's shape, `Identity`,
             `ZeroPad`, or the convolution and BatchNorm of a `ConvBN` (without ReLU) applied to x.
-        memory: "save" keeps the activations between the layers for backward; "recompute" computes them again
-            there, from what is kept anyway: less memory, one elementwise pass a layer more.
+        memory: "save" keeps the activations between the layers, and the weights cast, for backward;
+            "recompute" makes them again there, from what is kept anyway: less memory, one elementwise pass a
+            layer more.
         op: the name errors speak of.
 
     Returns:
@@ -141,8 +142,9 @@ def chain_train(
         raise ValueError(f"{op}: memory must be one of {', '.join(map(repr, MEMORY))}, got {memory!r}")
     if not layers:
         raise ValueError(f"{op}: layers must be at least one ConvBN, got none")
-    first = layers[0]
-    x, _, _, _ = ops._convolution(op, x, first.weight, first.stride, first.padding, first.dilation)
+    _checks.activation(op, "x", x, 4, "[N, C, H, W]")
+    _checks.sizes(op, "x", x, "C, H and W")
+    x = ops._autocast(x).contiguous(memory_format=torch.channels_last)
     _check_backend(op, x)
     units: list[Unit] = []
     tensors: list[Tensor | None] = []
@@ -172,7 +174,7 @@ def chain_train(
         skip=skip,
         skip_stride=skip_stride,
         tf32=ops._tf32(x, ops._conv_tf32),
-        recompute=memory == "recompute" and len(layers) > 1,
+        recompute=memory == "recompute",
         backend=backend.current(),
     )
     if x.shape[0] == 0:
@@ -208,8 +210,8 @@ def _add_unit(
     weight = layer.weight
     _checks.activation(op, "weight", weight, 4, "[K, C, R, S]")
     _checks.same_device(op, "weight", weight, x)
-    weight = ops._autocast(weight)
-    _checks.same_dtype(op, "weight", weight, x)
+    if weight.dtype == torch.float64 or ops._autocast_dtype(weight) is None:
+        _checks.same_dtype(op, "weight", weight, x)
     if weight.shape[1] != shape[1] or weight.shape[0] == 0:
         raise ValueError(
             f"{op}: weight must be [K, {shape[1]}, R, S] with K of at least 1, got {_checks.describe(weight)}"
@@ -245,9 +247,10 @@ def _add_unit(
             momentum=float(layer.momentum),
             relu=_checks.flag(op, "relu", relu),
             batch_stats=batch_stats,
+            weight_dtype=weight.dtype,
         )
     )
-    tensors.append(weight.contiguous(memory_format=torch.channels_last))
+    tensors.append(weight)
     for name in ("gamma", "beta", "running_mean", "running_var"):
         tensors.append(_checks.vector(op, name, getattr(layer, name), channels, x))
     return result
@@ -269,7 +272,7 @@ def _empty(
         u = chain.units[i]
         with _aten.without_autocast(x):
             assert weight is not None
-            y = _aten.convolve(x, weight, u.stride, u.padding, u.dilation)
+            y = _aten.convolve(x, weight.to(x.dtype), u.stride, u.padding, u.dilation)
             if u.batch_stats:
                 return F.batch_norm(y, None, None, gamma, beta, True, 0.0, u.eps)
             return F.batch_norm(y, mean, var, gamma, beta, False, 0.0, u.eps)

@@ -10,8 +10,9 @@ pass.  Backward, from the last unit to the first: BatchNorm's elementwise pass, 
 input's gradient, whose epilogue applies the previous ReLU's mask and sums what the previous BatchNorm needs;
 at the first unit it adds the skip's gradient.  So only the chain's end needs a reducing pass of its own.
 
-Kept for backward: x, the raw y_i, the activations a_i (or, with ``recompute``, nothing: they are computed
-again from y_i), a bit per element for each ReLU, and vectors.  Not differentiable twice.
+Kept for backward: x, the raw y_i, the activations a_i and the weights as computed with (with ``recompute``
+neither: they are made again from y_i and from the parameters), a bit per element for each ReLU, and vectors.
+Not differentiable twice.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Unit(NamedTuple):
     momentum: float
     relu: bool
     batch_stats: bool  # normalise with this batch's statistics; otherwise with the running ones
+    weight_dtype: torch.dtype  # of the weight as given, and of its gradient; computed with in x's dtype
 
     @property
     def geometry(self) -> tuple[tuple[int, int], ...]:
@@ -106,18 +108,40 @@ def _activate(unit: Unit, kept: _Kept, residual: Tensor | None) -> tuple[Tensor,
     return run("bn_apply", kept.y, *vectors, False), None
 
 
+def _as_computed(weight: Tensor, x: Tensor) -> Tensor:
+    """A weight as the kernels take it beside ``x``."""
+    return weight.to(x.dtype).contiguous(memory_format=torch.channels_last)
+
+
+def _finalize(
+    moments: Tensor,
+    count: int,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    momentum: float,
+) -> tuple[Tensor, ...]:
+    """(mean, biased variance, new running mean, new running variance)."""
+    if not torch.compiler.is_compiling():
+        return run("bn_finalize", moments, float(count), running_mean, running_var, momentum)
+    # An operator's float makes a dynamic batch a constant of the compiled program; these are fused anyway.
+    mean, var = moments[0].clone(), moments[1] / count
+    if running_mean is None or running_var is None:
+        return mean, var
+    new_mean = running_mean * (1 - momentum) + mean * momentum
+    return mean, var, new_mean, running_var * (1 - momentum) + moments[1] / (count - 1) * momentum
+
+
 def _forward_unit(
     unit: Unit, x: Tensor, tensors: tuple[Tensor | None, ...], residual: Tensor | None, tf32: bool
 ) -> tuple[Tensor, _Kept, list[Tensor]]:
     """(activation, what backward needs, new running statistics)."""
     weight, gamma, beta, running_mean, running_var = tensors
     assert weight is not None
+    weight = _as_computed(weight, x)
     running: list[Tensor] = []
     if unit.batch_stats:
         y, moments = run("conv_fprop_stats", x, weight, *unit.geometry, tf32)
-        mean, var, *new = run(
-            "bn_finalize", moments, float(pixels(y)), running_mean, running_var, unit.momentum
-        )
+        mean, var, *new = _finalize(moments, pixels(y), running_mean, running_var, unit.momentum)
         if running_mean is not None:
             running = new
     else:
@@ -144,10 +168,12 @@ def _zero_pad_backward(h: Tensor, stride: tuple[int, int], like: Tensor) -> Tens
 
 def _backward_bn(unit: Unit, kept: _Kept, h: Tensor, sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(gradient of y, of gamma, of beta) from h and its sums."""
-    return run(
-        "bn_backward_apply", h, kept.y, kept.gamma, kept.mean, kept.var, unit.eps, sums, sums,
-        float(pixels(kept.y)), unit.batch_stats,
-    )  # fmt: skip
+    vectors = kept.gamma, kept.mean, kept.var, unit.eps
+    if torch.compiler.is_compiling():  # as in `_finalize`
+        scaled = sums / pixels(kept.y), sums, 1.0
+    else:
+        scaled = sums, sums, float(pixels(kept.y))
+    return run("bn_backward_apply", h, kept.y, *vectors, *scaled, unit.batch_stats)
 
 
 class _Backward:
@@ -169,7 +195,9 @@ class _Backward:
         dy, dgamma, dbeta = _backward_bn(unit, kept, h, sums)
         wants = self.wanted(i)
         kernel = kept.weight.shape[2:]
-        dw = run("conv_wgrad", dy, x, list(kernel), *unit.geometry, self.chain.tf32) if wants[0] else None
+        dw = None
+        if wants[0]:
+            dw = run("conv_wgrad", dy, x, list(kernel), *unit.geometry, self.chain.tf32).to(unit.weight_dtype)
         first = 3 + PER_UNIT * i
         self.gradients[first : first + 3] = [dw, dgamma if wants[1] else None, dbeta if wants[2] else None]
         return dy
@@ -178,7 +206,7 @@ class _Backward:
         """Gradient of unit i's input; epilogue: residual, mask, bn_input, bn_mean."""
         unit = self.chain.units[i]
         args = list(size[2:]), *unit.geometry, self.chain.tf32
-        return run("conv_dgrad", dy, self.kept[i].weight, *epilogue, *args)
+        return run("conv_dgrad", dy, _as_computed(self.kept[i].weight, dy), *epilogue, *args)
 
     def run(self, g: Tensor) -> list[Tensor | None]:
         """Gradients of the function's arguments from that of its result."""
@@ -267,11 +295,13 @@ class ChainFunction(torch.autograd.Function):
                 )
                 kept.append(saved)
                 running += new
-        if chain.recompute:
-            kept = [k._replace(x=None) if i else k for i, k in enumerate(kept)]
-            kept = [k._replace(mask=None) if i < body - 1 else k for i, k in enumerate(kept)]
         if skip_kept is not None:
             kept.append(skip_kept)
+        if chain.recompute:
+            for i, unit in enumerate(kept):
+                inside = 0 < i < body
+                mask = None if i < body - 1 else unit.mask
+                kept[i] = unit._replace(x=None if inside else unit.x, weight=each[i][0], mask=mask)  # type: ignore
         running += projected
         ctx.save_for_backward(*(tensor for unit in kept for tensor in unit))
         ctx.chain = chain
