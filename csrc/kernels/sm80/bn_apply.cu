@@ -171,6 +171,8 @@ void launch(const BnApply& problem, bool vector) {
   if (problem.mask == nullptr) {
     vector ? launch<Format, true, false>(problem) : launch<Format, false, false>(problem);
   } else {
+    // A thread takes a whole byte of the mask, which is two chunks of float32.
+    vector = vector && problem.channels % 8 == 0;
     vector ? launch<Format, true, true>(problem) : launch<Format, false, true>(problem);
   }
 }
