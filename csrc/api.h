@@ -47,6 +47,23 @@ struct Affine {
   float eps;
 };
 
+// Images of so few channels that a pixel fills no 16-byte chunk: the caller pads x and weight to whole chunks
+// first, because gathering single elements for every tap would cost far more than multiplying zeros.
+constexpr int64_t chunk_elements(DType dtype) { return 16 / element_bytes(dtype); }
+constexpr bool pads_channels(const ConvShape& shape, DType dtype) {
+  return shape.c < chunk_elements(dtype) && shape.r * shape.s > 1;
+}
+
+// y[row, 0 .. chunk - 1] = x[row, 0 .. c - 1], 0, ...
+struct PadChannels {
+  int64_t rows, c;
+  DType dtype;
+  const void* x;
+  void* y;
+  Stream stream;
+};
+void pad_channels(const PadChannels& problem);
+
 // y = relu?(affine(conv(x, weight)) + residual), rounded last.
 struct ConvFprop {
   ConvShape shape;
@@ -96,10 +113,11 @@ struct ConvWgrad {
   ConvShape shape;
   DType dtype;
   bool tf32;
-  const void* dy;   // [n, p, q, k]
-  const void* x;    // [n, h, w, c]
-  float* partials;  // workspace: [splits, k, r, s, c]
-  void* dw;         // [k, r, s, c]
+  const void* dy;       // [n, p, q, k]
+  const void* x;        // [n, h, w, c]
+  float* partials;      // workspace: [splits, k, r, s, c]
+  void* dw;             // [k, r, s, dw_channels]
+  int64_t dw_channels;  // c, or fewer: the others are padding
   Stream stream;
 };
 void conv_wgrad(const ConvWgrad& problem);

@@ -65,8 +65,8 @@ rk::DType dtype_of(const Tensor& tensor, const char* op) {
   }
 }
 
-// Strides of a dense NHWC tensor of logical shape NCHW; strides of dimensions of size 1, and of an empty tensor, mean
-// nothing.
+// Strides of a dense NHWC tensor of logical shape NCHW; strides of dimensions of size 1, and of an empty
+// tensor, mean nothing.
 bool is_channels_last(const Tensor& t) {
   if (t.dim() != 4) return false;
   if (t.numel() == 0) return true;
@@ -173,6 +173,20 @@ rk::ConvShape conv_shape(const Tensor& x, const Tensor& weight, const Ints& stri
   return shape;
 }
 
+// A dense channels_last tensor with its channels padded by zeros to a 16-byte chunk.
+Tensor pad_channels(const Tensor& t, const char* op) {
+  const rk::DType dtype = dtype_of(t, op);
+  Tensor padded = empty_activation(t, t.size(0), rk::chunk_elements(dtype), t.size(2), t.size(3));
+  if (t.numel() == 0) return padded;
+  rk::pad_channels({.rows = t.size(0) * t.size(2) * t.size(3),
+                    .c = t.size(1),
+                    .dtype = dtype,
+                    .x = t.const_data_ptr(),
+                    .y = padded.mutable_data_ptr(),
+                    .stream = current_stream(t)});
+  return padded;
+}
+
 Tensor conv_fprop(const Tensor& x, const Tensor& weight, const OptionalTensor& scale,
                   const OptionalTensor& shift, const OptionalTensor& mean, const OptionalTensor& var,
                   double eps, const OptionalTensor& residual, const Ints& stride, const Ints& padding,
@@ -180,6 +194,10 @@ Tensor conv_fprop(const Tensor& x, const Tensor& weight, const OptionalTensor& s
   constexpr const char* kOp = "conv_fprop";
   const rk::ConvShape shape = conv_shape(x, weight, stride, padding, dilation, kOp);
   const OnDeviceOf guard(x);
+  if (rk::pads_channels(shape, dtype_of(x, kOp))) {
+    return conv_fprop(pad_channels(x, kOp), pad_channels(weight, kOp), scale, shift, mean, var, eps, residual,
+                      stride, padding, dilation, relu, tf32);
+  }
   Tensor y = empty_activation(x, shape.n, shape.k, shape.p(), shape.q());
   check_like(y, residual, kOp, "residual");
   if (y.numel() == 0) return y;
@@ -204,6 +222,9 @@ std::tuple<Tensor, Tensor> conv_fprop_stats(const Tensor& x, const Tensor& weigh
   constexpr const char* kOp = "conv_fprop_stats";
   const rk::ConvShape shape = conv_shape(x, weight, stride, padding, dilation, kOp);
   const OnDeviceOf guard(x);
+  if (rk::pads_channels(shape, dtype_of(x, kOp))) {
+    return conv_fprop_stats(pad_channels(x, kOp), pad_channels(weight, kOp), stride, padding, dilation, tf32);
+  }
   Tensor y = empty_activation(x, shape.n, shape.k, shape.p(), shape.q());
   STD_TORCH_CHECK(y.numel() > 0, kOp, ": an empty output has no statistics");
   Tensor moments = empty_floats(x, {2, shape.k});
@@ -297,17 +318,23 @@ Tensor conv_wgrad(const Tensor& dy, const Tensor& x, const Ints& kernel, const I
   check_same(x, dy, kOp, "dy");
   const OnDeviceOf guard(x);
   Tensor dw = empty_activation(x, dy.size(1), x.size(1), kernel[0], kernel[1]);
-  const rk::ConvShape shape = conv_shape(x, dw, stride, padding, dilation, kOp);
+  rk::ConvShape shape = conv_shape(x, dw, stride, padding, dilation, kOp);
   STD_TORCH_CHECK(dy.size(0) == shape.n && dy.size(2) == shape.p() && dy.size(3) == shape.q(), kOp,
                   ": dy is not an output of ", rk::describe(shape));
   if (dw.numel() == 0) return dw;
+  Tensor source = x;
+  if (rk::pads_channels(shape, dtype_of(x, kOp))) {
+    source = pad_channels(x, kOp);
+    shape.c = source.size(1);
+  }
   rk::ConvWgrad problem = {.shape = shape,
                            .dtype = dtype_of(x, kOp),
                            .tf32 = tf32,
                            .dy = dy.const_data_ptr(),
-                           .x = x.const_data_ptr(),
+                           .x = source.const_data_ptr(),
                            .partials = nullptr,
                            .dw = dw.mutable_data_ptr(),
+                           .dw_channels = x.size(1),
                            .stream = current_stream(x)};
   Tensor partials = empty_floats(x, {rk::conv_wgrad_splits(problem), shape.weight_elements()});
   problem.partials = partials.mutable_data_ptr<float>();

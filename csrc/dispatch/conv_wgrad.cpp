@@ -47,8 +47,15 @@ void conv_wgrad(const ConvWgrad& problem) {
           .splits = static_cast<int32_t>(cut.splits),
           .stream = problem.stream},
          problem);
-  sm80::launch_reduce_splits(problem.partials, cut.splits, problem.shape.weight_elements(), problem.dtype,
-                             problem.dw, problem.stream);
+  const ConvShape& shape = problem.shape;
+  sm80::launch_reduce_splits({.partials = problem.partials,
+                              .splits = cut.splits,
+                              .rows = shape.k * shape.r * shape.s,
+                              .padded = shape.c,
+                              .channels = problem.dw_channels,
+                              .dtype = problem.dtype,
+                              .dw = problem.dw,
+                              .stream = problem.stream});
 }
 
 void reduce_statistics(const StatisticsReduction& problem) { sm80::launch_reduce_statistics(problem); }

@@ -1,4 +1,4 @@
-// BatchNorm, pooling and the stem: problem -> launch.
+// BatchNorm, pooling, padding and the stem: problem -> launch.
 #include "api.h"
 #include "dispatch/problem.h"
 #include "kernels/sm80/launchers.h"
@@ -15,6 +15,11 @@ bool stem_is_fused(const ConvShape& shape, DType dtype) {
 
 void stem_fprop(const Stem& problem) {
   sm80::launch_stem_fprop(dispatch::fprop_geometry(problem.shape), problem);
+}
+
+void pad_channels(const PadChannels& problem) {
+  index32((problem.rows + 255) / 256, "rows to pad, in blocks");
+  sm80::launch_pad_channels(problem.dtype, problem.rows, problem.c, problem.x, problem.y, problem.stream);
 }
 
 void bn_apply(const BnApply& problem) {

@@ -265,7 +265,8 @@ def cases() -> list[Case]:
     small = Shape(1, 72, 6, 12, 72, 3, 3, padding=(1, 1))
     # Eleven stages: the last lies where the epilogue's panel will.
     narrow = Shape(1, 72, 12, 12, 64, 3, 3, stride=(2, 1), padding=(1, 1))
-    ragged = Shape(2, 5, 7, 6, 9, 3, 2, stride=(2, 1), padding=(1, 2), dilation=(1, 2))
+    ragged = Shape(2, 9, 7, 6, 9, 3, 2, stride=(2, 1), padding=(1, 2), dilation=(1, 2))
+    few = Shape(2, 3, 9, 7, 16, 3, 3, stride=(2, 2), padding=(1, 1))  # channels padded to a chunk
     light = Shape(1, 32, 10, 13, 72, 3, 3, padding=(1, 1))  # FFMA is slow to simulate
     found = []
     for precision in ("bf16", "f16", "tf32", "f32"):
@@ -274,6 +275,7 @@ def cases() -> list[Case]:
             ("small", small, 132),
             ("narrow", narrow, 1),
             ("ragged", ragged, 1),
+            ("few", few, 1),
         ):
             for kernel in (conv_fprop, conv_fprop_stats, conv_dgrad, conv_wgrad):
                 found.append(Case(f"{kernel.__name__}-{precision}-{name}", kernel(precision, shape), machine))

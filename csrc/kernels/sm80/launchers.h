@@ -56,9 +56,17 @@ void launch_conv_wgrad_f16(const WgradGemm& gemm);
 void launch_conv_wgrad_tf32(const WgradGemm& gemm);
 void launch_conv_wgrad_f32(const WgradGemm& gemm);
 
-// dw = the splits' partials added in order, rounded to dtype.
-void launch_reduce_splits(const float* partials, int64_t splits, int64_t elements, DType dtype, void* dw,
-                          Stream stream);
+// dw = the splits' partials [splits, rows, padded] added in order, rounded to dtype: [rows, channels].
+struct SplitReduction {
+  const float* partials;
+  int64_t splits, rows, padded, channels;
+  DType dtype;
+  void* dw;
+  Stream stream;
+};
+void launch_reduce_splits(const SplitReduction& reduction);
+
+void launch_pad_channels(DType dtype, int64_t rows, int64_t c, const void* x, void* y, Stream stream);
 
 void launch_reduce_statistics(const StatisticsReduction& problem);
 
