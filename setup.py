@@ -199,4 +199,11 @@ if CUDA:
     extensions.append(Extension("resnet_kernels._C", [], py_limited_api=True))
 
 if __name__ == "__main__":
-    setup(ext_modules=extensions, cmdclass={"build_ext": NinjaBuild}, setup_requires=missing_compiler())
+    # A PEP 517 front end asks for build requirements by egg_info; in a build setuptools would fetch them into
+    # .eggs/ instead, so there a missing compiler is an error.
+    asked = sys.argv[1:2] == ["egg_info"]
+    setup(
+        ext_modules=extensions,
+        cmdclass={"build_ext": NinjaBuild},
+        setup_requires=missing_compiler() if asked else [],
+    )
