@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo test test-long lint format sass clean
+.PHONY: help venv build demo test test-long lint format sass bench clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c .ci/constraints.txt
@@ -64,6 +64,9 @@ format: .venv/.installed  ## ruff and clang-format, in place
 
 sass: build .venv/.installed  ## each kernel's registers, spills, shared memory and tensor-core instructions
 	@$(BIN)/python -m tests.lint.machine_code
+
+bench: build .venv/.installed  ## the simulator's own speed on one core
+	@$(BIN)/python benchmarks/simulator.py
 
 clean:  ## remove what was built (not .venv)
 	rm -rf build dist *.egg-info resnet_kernels/*.so .pytest_cache .ruff_cache .mypy_cache .hypothesis
