@@ -235,7 +235,7 @@ def _add_unit(
     if (running[0] is None) != (running[1] is None):
         raise ValueError(f"{op}: running_mean and running_var must come together, got one of them")
     if batch_stats:
-        F._verify_batch_size(result)  # type: ignore[attr-defined]
+        F._verify_batch_size(torch.Size(result))  # type: ignore[attr-defined]
     elif running[0] is None:
         raise ValueError(
             f"{op}: running_mean and running_var must be given where batch_stats is False, got None"
