@@ -45,7 +45,10 @@ SHORT: dict[str, Callable[[], nn.Module]] = {
 
 FOREIGN: dict[str, Callable[[], nn.Module]] = {
     "torchvision resnet18": torchvision.models.resnet18,
+    "torchvision resnet34": torchvision.models.resnet34,
     "torchvision resnet50": torchvision.models.resnet50,
+    "torchvision resnet101": torchvision.models.resnet101,
+    "torchvision resnet152": torchvision.models.resnet152,
     "torchvision wide_resnet50_2": torchvision.models.wide_resnet50_2,
     "torchvision resnext50_32x4d": torchvision.models.resnext50_32x4d,
     "timm resnet18": functools.partial(timm.create_model, "resnet18"),

@@ -18,7 +18,7 @@ EVERY = pytest.mark.parametrize("name", FOREIGN)
 EVERY_SHORT = pytest.mark.parametrize("name", SHORT)
 
 
-@pytest.mark.parametrize("name", [*SHORT, "torchvision resnet18", "torchvision resnet50", "timm seresnet50"])
+@pytest.mark.parametrize("name", [*SHORT, *FOREIGN])
 def test_evaluation_is_the_same_and_the_report_is_true(name):
     model = foreign(name).eval()
     keys = list(model.state_dict())
