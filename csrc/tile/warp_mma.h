@@ -5,13 +5,12 @@
 // for both.
 #pragma once
 
-#include <bit>
 #include <cstdint>
 
 #include <ptx/ids.h>
 #include <ptx/ldmatrix.h>
-#include <ptx/shared.h>
 
+#include "tile/accumulators.h"
 #include "tile/swizzle.h"
 
 namespace rk::tile {
@@ -31,14 +30,7 @@ class WarpMma {
     const uint32_t lane = ptx::lane_id();
     offset_a_ = swizzled(row_a + lane % 16, lane / 16);
     offset_b_ = swizzled(row_b + lane % 8 + lane / 16 * 8, lane / 8 % 2);
-    RK_UNROLL
-    for (int i = 0; i < kMmaM; ++i) {
-      RK_UNROLL
-      for (int j = 0; j < kMmaN; ++j) {
-        RK_UNROLL
-        for (int e = 0; e < 4; ++e) acc_[i][j][e] = 0.f;
-      }
-    }
+    clear_accumulators(acc_);
   }
 
   // Multiplies one stage: tiles at shared addresses tile_a and tile_b, both multiples of 1024.
@@ -73,20 +65,7 @@ class WarpMma {
 
   // Writes the accumulators to a float32 panel: element (row, column) at panel + (row * pitch + column) * 4.
   RK_DEVICE void store(uint32_t panel, uint32_t pitch, uint32_t row, uint32_t column) const {
-    const uint32_t lane = ptx::lane_id();
-    const uint32_t first = panel + ((row + lane / 4) * pitch + column + lane % 4 * 2) * 4;
-    RK_UNROLL
-    for (int i = 0; i < kMmaM; ++i) {
-      RK_UNROLL
-      for (int half = 0; half < 2; ++half) {
-        RK_UNROLL
-        for (int j = 0; j < kMmaN; ++j) {
-          const Words2 pair = {std::bit_cast<uint32_t>(acc_[i][j][2 * half]),
-                               std::bit_cast<uint32_t>(acc_[i][j][2 * half + 1])};
-          ptx::st_shared(first + ((i * 16 + half * 8) * pitch + j * 8) * 4, pair);
-        }
-      }
-    }
+    store_accumulators(acc_, panel, pitch, row, column);
   }
 
  private:

@@ -14,6 +14,7 @@
 #include <ptx/math.h>
 #include <ptx/shared.h>
 
+#include "tile/accumulators.h"
 #include "tile/format.h"
 #include "tile/swizzle.h"
 
@@ -40,14 +41,7 @@ class WarpOuterMma {
  public:
   // column_a, column_b: the warp's first column in the two operands.
   RK_DEVICE WarpOuterMma(uint32_t column_a, uint32_t column_b) : column_a_(column_a), column_b_(column_b) {
-    RK_UNROLL
-    for (int i = 0; i < kMmaM; ++i) {
-      RK_UNROLL
-      for (int j = 0; j < kMmaN; ++j) {
-        RK_UNROLL
-        for (int e = 0; e < 4; ++e) acc_[i][j][e] = 0.f;
-      }
-    }
+    clear_accumulators(acc_);
   }
 
   RK_DEVICE void multiply(uint32_t panels_a, uint32_t panels_b) {
@@ -71,20 +65,7 @@ class WarpOuterMma {
 
   // As WarpMma::store: element (row, column) at panel + (row * pitch + column) * 4.
   RK_DEVICE void store(uint32_t panel, uint32_t pitch, uint32_t row, uint32_t column) const {
-    const uint32_t lane = ptx::lane_id();
-    const uint32_t first = panel + ((row + lane / 4) * pitch + column + lane % 4 * 2) * 4;
-    RK_UNROLL
-    for (int i = 0; i < kMmaM; ++i) {
-      RK_UNROLL
-      for (int half = 0; half < 2; ++half) {
-        RK_UNROLL
-        for (int j = 0; j < kMmaN; ++j) {
-          const Words2 pair = {std::bit_cast<uint32_t>(acc_[i][j][2 * half]),
-                               std::bit_cast<uint32_t>(acc_[i][j][2 * half + 1])};
-          ptx::st_shared(first + ((i * 16 + half * 8) * pitch + j * 8) * 4, pair);
-        }
-      }
-    }
+    store_accumulators(acc_, panel, pitch, row, column);
   }
 
  private:
