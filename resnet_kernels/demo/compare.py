@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from .. import backend, reference
-from .machine import Machine
+from ..machine import Machine
 from .networks import Networks, to_numpy
 from .record import Record, Recorder
 

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from .. import __version__, flops
+from ..errors import UserError
 from . import plots
 from .compare import Logits, Unit
-from .errors import UserError
 from .predict import BANDWIDTH, LABEL, PEAK
 from .run import Demonstration
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from .. import flops
-from . import compare, counters, machine, networks, photograph, predict
+from .. import flops, machine
+from . import compare, counters, networks, photograph, predict
 from .precision import float32_products
 
 PREDICTED_BATCH = 256

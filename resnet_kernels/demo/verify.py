@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from .. import backend, ops, reference
-from .machine import Machine
+from ..machine import Machine
 from .networks import to_numpy
 from .precision import float32_products
 

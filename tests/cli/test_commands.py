@@ -7,8 +7,7 @@ import pytest
 import torch
 
 import resnet_kernels as rk
-from resnet_kernels import cli
-from resnet_kernels.demo import machine
+from resnet_kernels import cli, machine
 
 
 def test_help_version_and_no_arguments(run):
@@ -160,7 +159,7 @@ def test_a_backend_that_is_not_here(run):
 
 def test_a_bug_is_not_disguised(run, monkeypatch):
     """Only what a user can put right is one line; anything else keeps its traceback."""
-    monkeypatch.setattr(cli, "_console", lambda: 1 / 0)
+    monkeypatch.setattr(cli.terminal, "console", lambda: 1 / 0)
     assert isinstance(run("models").exception, ZeroDivisionError)
 
 

@@ -11,8 +11,8 @@ import torchvision
 
 import resnet_kernels as rk
 from resnet_kernels.demo import compare, networks, photograph, predict
-from resnet_kernels.demo.machine import choose
 from resnet_kernels.demo.run import Options, demonstrate
+from resnet_kernels.machine import choose
 
 BACKENDS = ["aten"] + ["simulator"] * rk.simulator.built()
 

@@ -1,6 +1,6 @@
 """Rules for resnet_kernels/: which way imports run.
 
-    cli -> demo, train, evaluate, measure, ... -> models -> nn -> training -> ops -> _register -> _C | _sim
+    cli -> demo, train, evaluate, ... -> data -> models -> nn -> training -> ops -> _register -> _C | _sim
 
 `reference` and `flops` stand apart: they import nothing of ours, so that they can judge it.
 """
@@ -14,28 +14,31 @@ from .tree import Finding
 DEPTH = {
     "cli": 0,
     "demo": 1,
-    "train": 1,
-    "evaluate": 1,
-    "measure": 1,
-    "data": 1,
     "analysis": 1,
-    "models": 2,
-    "nn": 3,
-    "training": 4,
-    "ops": 5,
-    "_register": 6,
-    "_autograd": 7,
-    "simulator": 7,
-    "backend": 7,
-    "_aten": 8,
-    "_checks": 8,
-    "_native": 8,
-    "_C": 9,
-    "_sim": 9,
-    "_sim_checked": 9,
+    "detection": 1,
+    "train": 2,
+    "evaluate": 3,
+    "measure": 3,
+    "data": 4,
+    "machine": 4,
+    "models": 5,
+    "nn": 6,
+    "training": 7,
+    "ops": 8,
+    "_register": 9,
+    "_autograd": 10,
+    "simulator": 10,
+    "backend": 10,
+    "_aten": 11,
+    "_checks": 11,
+    "_native": 11,
+    "errors": 11,
+    "_C": 12,
+    "_sim": 12,
+    "_sim_checked": 12,
 }
 APART = ("reference", "flops")
-FACE_IS_FOR = 1  # the depth down to which `import resnet_kernels` itself is in order
+FACE_IS_FOR = 4  # the depth down to which `import resnet_kernels` itself is in order
 LIGHT = {"reference": ("torch",)}  # libraries a part does without: the oracle is NumPy alone
 
 

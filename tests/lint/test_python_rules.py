@@ -31,8 +31,8 @@ BAD = [
 GOOD = [
     ("resnet_kernels/__init__.py", "from . import nn, ops, flops"),
     (
-        "resnet_kernels/cli.py",
-        "import resnet_kernels as rk\nfrom . import flops, reference\nfrom .demo import run",
+        "resnet_kernels/cli/proof.py",
+        "import resnet_kernels as rk\nfrom .. import flops, reference\nfrom ..demo import run",
     ),
     (
         "resnet_kernels/demo/run.py",

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from .. import _native
-from ..backend import MIN_CAPABILITY
+from . import _native
+from .backend import MIN_CAPABILITY
 from .errors import UserError
 
 CHOICES = ("auto", "simulator", "aten", "cuda")
