@@ -136,7 +136,7 @@ class Plan:
             f"-isystem {self.torch / 'include'} -isystem {python_include()} "
             f"-isystem {required_dir('pybind11') / 'include'}"
         )
-        files = sources("binding.cpp", "dispatch/*.cpp", "kernels/**/*.cu", "machine/sim/**/*.cpp")
+        files = sources("binding/*.cpp", "dispatch/*.cpp", "kernels/**/*.cu", "machine/sim/**/*.cpp")
         self.link("link", output, [self.compile("cxx", name, path, flags) for path in files])
 
     def cuda(self, output: Path) -> None:
@@ -162,7 +162,9 @@ class Plan:
             f"-DRK_DISPATCH_KEY=CUDA -DRK_MODULE_C {includes} -isystem {self.torch / 'include'} "
             f"-isystem {python_include()}"
         )
-        objects = [self.compile("cxx", "_C", path, host) for path in sources("binding.cpp", "dispatch/*.cpp")]
+        objects = []
+        for path in sources("binding/*.cpp", "dispatch/*.cpp"):
+            objects.append(self.compile("cxx", "_C", path, host))
         for path in sources("kernels/**/*.cu", "machine/cuda/*.cpp", "machine/cuda/*.cu"):
             targets = SM90A if "sm90" in path.parts else SM80_AND_SM90A
             objects.append(self.compile("nvcc", "_C", path, f"{NVCC_FLAGS} {targets} {includes}"))

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 
 namespace rk {
@@ -47,6 +48,23 @@ struct Affine {
   float eps;
 };
 
+// relu?(affine(x) + residual_affine(residual)), rounded: what stands before a convolution in training. A
+// convolution may compute it while it loads x, so that it need not be read again, or even written; then the
+// residual has no affine map of its own.
+struct Normalise {
+  Affine affine;
+  const void* residual;  // of x's shape, or null
+  Affine residual_affine;
+  bool relu;
+};
+
+// BatchNorm's gradient, dx = slope (mask . g - offset - (x - mean) tilt), rounded; see bn_backward_apply.
+struct BnGradient {
+  const void* x;              // BatchNorm's input; null where tilt is nothing but zeros
+  const uint32_t* mask;       // of the ReLU behind BatchNorm, or null
+  const float* coefficients;  // [4, channels]: slope, offset, mean, tilt
+};
+
 // Images of so few channels that a pixel fills no 16-byte chunk: the caller pads x and weight to whole chunks
 // first, because gathering single elements for every tap would cost far more than multiplying zeros.
 constexpr int64_t chunk_elements(DType dtype) { return 16 / element_bytes(dtype); }
@@ -64,7 +82,12 @@ struct PadChannels {
 };
 void pad_channels(const PadChannels& problem);
 
-// y = relu?(affine(conv(x, weight)) + residual), rounded last.
+// Statistics leave a convolution as partials by tile of pixels, float32 [tiles, values, channels]: the pivot,
+// mean - pivot and M2 of y; or the two sums of BatchNorm's backward.
+constexpr int64_t kMomentsPerTile = 3;
+constexpr int64_t kSumsPerTile = 2;
+
+// y = relu?(affine(conv(a, weight)) + residual), rounded last; a is x, or normalise(x).
 struct ConvFprop {
   ConvShape shape;
   DType dtype;
@@ -76,10 +99,23 @@ struct ConvFprop {
   const void* weight;    // [k, r, s, c]
   const void* residual;  // [n, p, q, k] or null
   void* y;               // [n, p, q, k]
-  float* partials;       // null, or [tiles, k, 2]: mean and M2 of the rounded y, per tile of pixels
+  float* partials;       // null, or [tiles, kMomentsPerTile, k]: moments of the rounded y
   Stream stream;
+
+  const Normalise* normalise;  // or null; only where conv_transforms_on_load
+  void* a;                     // or null; with normalise and only where conv_is_pointwise: a, written too
+  uint32_t* mask;              // with a: bit = channel, set where a > 0, [n, h, w, ceil(c / 32)]
 };
 void conv_fprop(const ConvFprop& problem);
+
+// A convolution that is a matrix product over pixels: every element of x enters once.
+constexpr bool conv_is_pointwise(const ConvShape& shape) {
+  return shape.r == 1 && shape.s == 1 && shape.stride_h == 1 && shape.stride_w == 1 && shape.pad_h == 0 &&
+         shape.pad_w == 0;
+}
+
+// Whether the channels of a convolution's source make whole 16-byte chunks, which what happens on load needs.
+bool conv_transforms_on_load(DType dtype, int64_t channels, std::initializer_list<const void*> sources);
 
 // How conv_fprop cuts the n p q pixels: tiles of `tile_rows`, the last one smaller.
 struct RowTiles {
@@ -88,27 +124,32 @@ struct RowTiles {
 RowTiles conv_fprop_row_tiles(const ConvFprop& problem);
 
 // dx = mask . (transposed conv(dy, weight) + residual), rounded last; and the sums BatchNorm's backward needs
-// of it.
+// of it. dy is given, or BatchNorm's gradient of it is taken on load.
 struct ConvDgrad {
   ConvShape shape;  // of the forward convolution
   DType dtype;
   bool tf32;
-  const void* dy;        // [n, p, q, k]
-  const void* weight;    // [k, r, s, c]
-  void* transposed;      // workspace: the weights' size
-  const void* residual;  // gradient that arrives beside dy's, [n, h, w, c], or null
+  const void* dy;                 // [n, p, q, k]
+  const void* weight;             // [k, r, s, c]
+  void* transposed;               // workspace: the weights' size
+  const void* residual;           // gradient that arrives beside dy's, [n, h, w, c], or null
+  const uint32_t* residual_mask;  // what of it arrives, as mask, or null
   const uint32_t* mask;  // bit = the gradient passes, [n, h, w, ceil(c / 32)], or null
   void* dx;              // [n, h, w, c]
-  float* partials;       // null, or [tiles, c, 2]: sum dx and sum dx (bn_input - bn_mean), per tile of pixels
+  float* partials;  // null, or [tiles, kSumsPerTile, c]: sum dx and sum dx (bn_input - mean), per tile of pixels
   const void* bn_input;  // [n, h, w, c], with partials
-  const float* bn_mean;  // [c], with partials
+  Affine bn;             // of bn_input, with partials
+  bool bn_relu;          // the gradient also passes only where bn(bn_input) > 0
   Stream stream;
+
+  const BnGradient* gradient;  // or null; only where conv_is_pointwise and conv_transforms_on_load
+  void* gradient_out;          // with gradient: BatchNorm's gradient, written too, [n, p, q, k]
 };
 void conv_dgrad(const ConvDgrad& problem);
 int64_t conv_dgrad_row_tiles(const ConvDgrad& problem);
 
-// dw = sum over pixels of dy x^T, in float32 over a fixed number of ranges of pixels, added in order, rounded
-// last.
+// dw = sum over pixels of dy a^T, in float32 over a fixed number of ranges of pixels, added in order, rounded
+// last; a is x, or normalise(x).
 struct ConvWgrad {
   ConvShape shape;
   DType dtype;
@@ -119,13 +160,15 @@ struct ConvWgrad {
   void* dw;             // [k, r, s, dw_channels]
   int64_t dw_channels;  // c, or fewer: the others are padding
   Stream stream;
+
+  const Normalise* normalise;  // or null; without a residual, and only where x and dy are whole chunks
 };
 void conv_wgrad(const ConvWgrad& problem);
 int64_t conv_wgrad_splits(const ConvWgrad& problem);
 
-// The tiles' partials become [2, channels]: merged means and M2 (moments), or added sums.
+// The tiles' partials become [2, channels]: the mean and M2 of all (moments), or added sums.
 struct StatisticsReduction {
-  const float* partials;  // [tiles, channels, 2]
+  const float* partials;  // [tiles, kMomentsPerTile or kSumsPerTile, channels]
   float* result;          // [2, channels]
   int64_t tiles, tile_rows, pixels, channels;
   bool moments;
@@ -147,14 +190,12 @@ struct Stem {
 };
 void stem_fprop(const Stem& problem);
 
-// y = relu?(affine(x) + residual), elementwise over [pixels, channels].
+// y = relu?(affine(x) + residual_affine(residual)), elementwise over [pixels, channels].
 struct BnApply {
   int64_t pixels, channels;
   DType dtype;
-  bool relu;
-  Affine affine;
   const void* x;
-  const void* residual;  // or null
+  Normalise normalise;
   void* y;
   uint32_t*
       mask;  // null, or [pixels, ceil(channels / 32)]: bit = channel, set where ReLU lets the gradient pass
@@ -162,32 +203,39 @@ struct BnApply {
 };
 void bn_apply(const BnApply& problem);
 
-// mean and var = M2 / count from moments [2, channels]; new running statistics if there are old ones.
+// From moments [2, channels]: mean, var = M2 / count and what normalises with them; new running statistics if
+// there are old ones.
 struct BnFinalize {
   int64_t channels;
   double count;
+  float eps;
   float momentum;
   const float* moments;
+  const float* weight;        // or null: 1
+  const float* bias;          // or null: 0
   const float* running_mean;  // both or neither
   const float* running_var;
-  float* mean;
-  float* var;
+  float* norm;  // [4, channels]: mean, scale = weight rstd, bias, rstd = 1 / sqrt(var + eps)
   float* new_running_mean;
   float* new_running_var;
   Stream stream;
 };
 void bn_finalize(const BnFinalize& problem);
 
-// h = mask . g and, per range of pixels, sum h and sum h (x - mean).
+// Per range of pixels, sum h and sum h (x - mean) with h = mask . g; and of a second BatchNorm that h reaches
+// too.
 struct BnBackwardReduce {
   int64_t pixels, channels;
   DType dtype;
   const void* g;
+  const uint32_t* mask;  // or null
   const void* x;
   const float* mean;
-  const uint32_t* mask;  // or null: h is g and is not written
-  void* h;
-  float* partials;  // [bn_backward_ranges(pixels), channels, 2]
+  const void* other_x;  // both or neither
+  const float* other_mean;
+  void* h;                // null, or h is written
+  float* partials;        // [bn_backward_ranges(pixels), kSumsPerTile, channels]
+  float* other_partials;  // with other_x
   Stream stream;
 };
 void bn_backward_reduce(const BnBackwardReduce& problem);
@@ -198,23 +246,28 @@ constexpr int64_t bn_backward_ranges(int64_t pixels) {
   return ranges < 512 ? ranges : 512;
 }
 
-// The gradient through BatchNorm, and those of its scale and shift.
+// What BatchNorm's gradient is made of: coefficients, and the gradients of its scale and shift.
+struct BnBackwardFinalize {
+  int64_t channels;
+  double count;           // pixels that the statistics cover, over all ranks
+  bool batch_statistics;  // false: mean and var were constants
+  const float* norm;        // [4, channels], of bn_finalize
+  const float* sums;        // [2, channels], over all ranks
+  const float* local_sums;  // [2, channels], of this rank
+  float* coefficients;      // [4, channels]: slope, offset, mean, tilt
+  float* dscale;
+  float* dshift;
+  Stream stream;
+};
+void bn_backward_finalize(const BnBackwardFinalize& problem);
+
+// BatchNorm's gradient, elementwise over [pixels, channels].
 struct BnBackwardApply {
   int64_t pixels, channels;
   DType dtype;
-  bool batch_statistics;  // false: mean and var were constants
-  double count;           // pixels that the statistics cover, over all ranks
-  float eps;
-  const void* h;
-  const void* x;
-  const float* scale;  // or null
-  const float* mean;
-  const float* var;
-  const float* sums;        // [2, channels], over all ranks
-  const float* local_sums;  // [2, channels], of this rank
+  const void* g;
+  BnGradient gradient;
   void* dx;
-  float* dscale;
-  float* dshift;
   Stream stream;
 };
 void bn_backward_apply(const BnBackwardApply& problem);

@@ -51,6 +51,9 @@ int64_t conv_dgrad_row_tiles(const ConvDgrad& problem) {
 void conv_dgrad(const ConvDgrad& problem) {
   const ConvShape& shape = problem.shape;
   const Configuration config = configure(problem);
+  if (problem.gradient != nullptr && !conv_is_pointwise(shape))
+    throw std::runtime_error("conv_dgrad: only a pointwise convolution takes BatchNorm's gradient on load, not " +
+                             describe(shape));
   const std::vector<tile::ConvGeometry> phases = dispatch::dgrad_geometry(shape);
   sm80::launch_krsc_to_crsk(shape, problem.dtype, problem.weight, problem.transposed, problem.stream);
 
@@ -61,9 +64,14 @@ void conv_dgrad(const ConvDgrad& problem) {
       .phases = 0,
       .conv = {},
       .source = problem.dy,
+      .normalise = nullptr,
+      .gradient = problem.gradient,
+      .transformed = problem.gradient_out,
+      .transformed_mask = nullptr,
       .weight = problem.transposed,
       .epilogue = {.affine = {},
                    .residual = problem.residual,
+                   .residual_mask = problem.residual_mask,
                    .mask = problem.mask,
                    .y = problem.dx,
                    .relu = false,
@@ -71,10 +79,11 @@ void conv_dgrad(const ConvDgrad& problem) {
                                                       {problem.residual, problem.dx, problem.bn_input}),
                    .statistics = {.kind = statistics ? tile::Statistics::Kind::gradient
                                                      : tile::Statistics::Kind::none,
-                                  .partials = reinterpret_cast<Words2*>(problem.partials),
+                                  .partials = problem.partials,
+                                  .row_tiles = 0,
                                   .bn_input = problem.bn_input,
-                                  .mean = problem.bn_mean,
-                                  .row_tiles = 0}},
+                                  .bn = problem.bn,
+                                  .bn_relu = problem.bn_relu}},
       .stream = problem.stream};
   for (size_t first = 0; first < phases.size(); first += sm80::kDgradPhasesPerLaunch) {
     const size_t last = std::min(phases.size(), first + sm80::kDgradPhasesPerLaunch);
@@ -83,7 +92,8 @@ void conv_dgrad(const ConvDgrad& problem) {
     std::copy(launched.begin(), launched.end(), gemm.conv);
     gemm.epilogue.statistics.row_tiles = row_tiles(launched, config.tile.m);
     launch(gemm, problem.dtype, config.ffma);
-    if (statistics) gemm.epilogue.statistics.partials += gemm.epilogue.statistics.row_tiles * shape.c;
+    if (statistics)
+      gemm.epilogue.statistics.partials += gemm.epilogue.statistics.row_tiles * kSumsPerTile * shape.c;
   }
 }
 

@@ -12,9 +12,7 @@ namespace {
 
 // A convolution with one tap, no padding and unit stride is a matrix product over pixels, whatever the image.
 ConvShape simplify(const ConvShape& shape) {
-  const bool pointwise = shape.r == 1 && shape.s == 1 && shape.stride_h == 1 && shape.stride_w == 1 &&
-                         shape.pad_h == 0 && shape.pad_w == 0;
-  if (!pointwise) return shape;
+  if (!conv_is_pointwise(shape)) return shape;
   ConvShape product = shape;
   product.n = shape.n * shape.h * shape.w;
   product.h = product.w = product.dilation_h = product.dilation_w = 1;
@@ -42,24 +40,39 @@ RowTiles conv_fprop_row_tiles(const ConvFprop& problem) {
   return {.tiles = (problem.shape.gemm_m() + rows - 1) / rows, .tile_rows = rows};
 }
 
+bool conv_transforms_on_load(DType dtype, int64_t channels, std::initializer_list<const void*> sources) {
+  return dispatch::aligned_chunks(dtype, channels, sources);
+}
+
 void conv_fprop(const ConvFprop& problem) {
   const Configuration config = configure(problem);
+  const bool adds_on_load = problem.normalise != nullptr && problem.normalise->residual != nullptr;
+  if ((problem.a != nullptr || adds_on_load) && !conv_is_pointwise(problem.shape)) {
+    throw std::runtime_error("conv_fprop: only a pointwise convolution adds on load or writes what it loads: " +
+                             describe(problem.shape));
+  }
   const bool vector_epilogue =
       dispatch::aligned_chunks(problem.dtype, problem.shape.k, {problem.residual, problem.y});
   const tile::Statistics statistics = {
       .kind = problem.partials != nullptr ? tile::Statistics::Kind::moments : tile::Statistics::Kind::none,
-      .partials = reinterpret_cast<Words2*>(problem.partials),
+      .partials = problem.partials,
+      .row_tiles = conv_fprop_row_tiles(problem).tiles,
       .bn_input = nullptr,
-      .mean = nullptr,
-      .row_tiles = conv_fprop_row_tiles(problem).tiles};
+      .bn = {},
+      .bn_relu = false};
   const sm80::ConvGemm gemm = {.tile = config.tile.tile,
                                .vector_operands = config.vector_operands,
                                .phases = 1,
                                .conv = {dispatch::fprop_geometry(simplify(problem.shape))},
                                .source = problem.x,
+                               .normalise = problem.normalise,
+                               .gradient = nullptr,
+                               .transformed = problem.a,
+                               .transformed_mask = problem.mask,
                                .weight = problem.weight,
                                .epilogue = {.affine = problem.affine,
                                             .residual = problem.residual,
+                                            .residual_mask = nullptr,
                                             .mask = nullptr,
                                             .y = problem.y,
                                             .relu = problem.relu,

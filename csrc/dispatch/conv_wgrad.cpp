@@ -41,6 +41,7 @@ void conv_wgrad(const ConvWgrad& problem) {
           .vector = is_vector(problem),
           .conv = dispatch::fprop_geometry(problem.shape),
           .x = problem.x,
+          .normalise = problem.normalise,
           .dy = problem.dy,
           .partials = problem.partials,
           .pixels_per_split = static_cast<int32_t>(cut.pixels_per_split),

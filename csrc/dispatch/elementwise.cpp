@@ -25,7 +25,7 @@ void pad_channels(const PadChannels& problem) {
 void bn_apply(const BnApply& problem) {
   index32(problem.channels, "channels");
   const bool vector =
-      aligned_chunks(problem.dtype, problem.channels, {problem.x, problem.residual, problem.y});
+      aligned_chunks(problem.dtype, problem.channels, {problem.x, problem.normalise.residual, problem.y});
   sm80::launch_bn_apply(problem, vector);
 }
 
@@ -36,13 +36,18 @@ void bn_finalize(const BnFinalize& problem) {
 
 void bn_backward_reduce(const BnBackwardReduce& problem) {
   index32(problem.channels, "channels");
-  const bool vector = aligned_chunks(problem.dtype, problem.channels, {problem.g, problem.x, problem.h});
+  const bool vector = aligned_chunks(problem.dtype, problem.channels, {problem.g, problem.x, problem.other_x, problem.h});
   sm80::launch_bn_backward_reduce(problem, vector);
+}
+
+void bn_backward_finalize(const BnBackwardFinalize& problem) {
+  index32(problem.channels, "channels");
+  sm80::launch_bn_backward_finalize(problem);
 }
 
 void bn_backward_apply(const BnBackwardApply& problem) {
   index32(problem.channels, "channels");
-  const bool vector = aligned_chunks(problem.dtype, problem.channels, {problem.h, problem.x, problem.dx});
+  const bool vector = aligned_chunks(problem.dtype, problem.channels, {problem.g, problem.gradient.x, problem.dx});
   sm80::launch_bn_backward_apply(problem, vector);
 }
 

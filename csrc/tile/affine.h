@@ -62,6 +62,29 @@ struct ChannelAffine {
   RK_DEVICE float apply(float x, int i) const { return ptx::fma(x - mean[i], scale[i], bias[i]); }
 };
 
+// BatchNorm's gradient as bn_backward_finalize prepares it: dx = slope (h - offset - (x - mean) tilt).
+template <int kChannels>
+struct GradientCoefficients {
+  float slope[kChannels], offset[kChannels], mean[kChannels], tilt[kChannels];
+
+  // Channels first .. first + kChannels - 1 of [4, channels].
+  RK_DEVICE void load(const float* coefficients, int first, int channels) {
+    load_vector(coefficients, first, channels, 0.f, slope);
+    load_vector(coefficients + channels, first, channels, 0.f, offset);
+    load_vector(coefficients + 2 * channels, first, channels, 0.f, mean);
+    load_vector(coefficients + 3 * channels, first, channels, 0.f, tilt);
+  }
+
+  // h becomes dx; `statistics`: mean and variance were the batch's, otherwise constants and x is not read.
+  RK_DEVICE void apply(float (&h)[kChannels], const float (&x)[kChannels], bool statistics) const {
+    RK_UNROLL
+    for (int e = 0; e < kChannels; ++e) {
+      if (statistics) h[e] = h[e] - offset[e] - (x[e] - mean[e]) * tilt[e];
+      h[e] *= slope[e];
+    }
+  }
+};
+
 RK_DEVICE float relu(float x) { return ptx::max_nan(x, 0.f); }
 
 }  // namespace rk::tile

@@ -1,6 +1,9 @@
 // The end of every convolution: float32 accumulators become a tile of output.
 //
-//   y = round(mask . relu?(affine(acc) + residual)), and statistics of the rounded y
+//   y = round(mask . relu?(affine(acc) + residual_mask . residual)), and statistics of the rounded y
+//
+// In dgrad the ReLU before the convolution may be given by the input x of the BatchNorm before it, which the
+// statistics read anyway: the gradient passes where round(bn(x)) > 0, to the bit what forward computed.
 //
 // The accumulators go through a float32 panel in shared memory, from the fragments' order into rows of
 // channels; then a thread takes one chunk of channels of several pixels, so that residual, mask and output
@@ -43,10 +46,24 @@ RK_DEVICE void read_panel(uint32_t address, float (&values)[kCount]) {
 }
 
 // The bits of a chunk's channels, the first in bit 0.
-template <class Format>
 RK_DEVICE uint32_t read_mask(const uint32_t* mask, int64_t pixel, int32_t columns, int32_t channel) {
   const int32_t words = (columns + 31) / 32;
   return ptx::ld_global_nc(mask + pixel * words + channel / 32) >> (channel % 32);
+}
+
+template <int kCount>
+RK_DEVICE void apply_mask(uint32_t bits, float (&values)[kCount]) {
+  RK_UNROLL
+  for (int e = 0; e < kCount; ++e) values[e] = (bits >> e) % 2 != 0 ? values[e] : 0.f;
+}
+
+// Where ReLU lets the gradient pass: not (y <= 0), so that NaN passes as it does in PyTorch.
+template <int kCount>
+RK_DEVICE uint32_t passing(const float (&y)[kCount]) {
+  uint32_t bits = 0;
+  RK_UNROLL
+  for (int e = 0; e < kCount; ++e) bits |= static_cast<uint32_t>(!(y[e] <= 0.f)) << e;
+  return bits;
 }
 
 // kRows rows and kColumns columns from (first_row, first_column), those that exist, by kThreads threads.
@@ -77,8 +94,9 @@ struct EpilogueTile {
     const auto* bn_input = static_cast<const Element*>(epilogue.statistics.bn_input);
     auto* y = static_cast<Element*>(epilogue.y);
 
-    ChannelAffine<kPerChunk> affine;
+    ChannelAffine<kPerChunk> affine, bn;
     affine.load(epilogue.affine, channel, conv.columns);
+    bn.load(epilogue.statistics.bn, channel, conv.columns);
 
     RK_NO_UNROLL
     for (int32_t i = row; i < kRows; i += kRowsAtOnce) {
@@ -93,6 +111,8 @@ struct EpilogueTile {
       if (residual != nullptr) {
         float skip[kPerChunk];
         load_chunk<Format, kVector>(residual + offset, count, skip);
+        if (epilogue.residual_mask != nullptr)
+          apply_mask(read_mask(epilogue.residual_mask, pixel, conv.columns, channel), skip);
         RK_UNROLL
         for (int e = 0; e < kPerChunk; ++e) values[e] += skip[e];
       }
@@ -100,18 +120,23 @@ struct EpilogueTile {
         RK_UNROLL
         for (int e = 0; e < kPerChunk; ++e) values[e] = relu(values[e]);
       }
-      if (epilogue.mask != nullptr) {
-        const uint32_t bits = read_mask<Format>(epilogue.mask, pixel, conv.columns, channel);
-        RK_UNROLL
-        for (int e = 0; e < kPerChunk; ++e) values[e] = (bits >> e) % 2 != 0 ? values[e] : 0.f;
-      }
-      store_chunk<Format, kVector>(y + offset, count, values);
-      if (epilogue.statistics.kind == Statistics::Kind::moments) {
-        statistics.add_moments(values);
-      } else if (epilogue.statistics.kind == Statistics::Kind::gradient) {
+      if (epilogue.mask != nullptr)
+        apply_mask(read_mask(epilogue.mask, pixel, conv.columns, channel), values);
+      if (epilogue.statistics.kind == Statistics::Kind::gradient) {
         float inputs[kPerChunk];
         load_chunk<Format, kVector>(bn_input + offset, count, inputs);
-        statistics.add_gradient(values, inputs, epilogue.statistics.mean, channel, conv.columns);
+        if (epilogue.statistics.bn_relu) {
+          float activations[kPerChunk];
+          RK_UNROLL
+          for (int e = 0; e < kPerChunk; ++e) activations[e] = bn.apply(inputs[e], e);
+          unpack<Format>(pack<Format>(activations), activations);
+          apply_mask(passing(activations), values);
+        }
+        store_chunk<Format, kVector>(y + offset, count, values);
+        statistics.add_gradient(values, inputs, bn.mean);
+      } else {
+        store_chunk<Format, kVector>(y + offset, count, values);
+        if (epilogue.statistics.kind == Statistics::Kind::moments) statistics.add_moments(values);
       }
     }
   }

@@ -71,16 +71,40 @@ class GradientRows {
   const Element* dy_;
 };
 
-template <class Format, int kColumns, int kDepth, int kThreads, bool kVector>
+// Prologue (prologue.h): what happens to x's chunks on the way, kAhead stages after they were asked for.
+template <class Format, class Prologue, int kColumns, int kDepth, int kThreads, int kAhead, bool kVector>
 class WindowRows {
   using Element = typename Format::Element;
   using Share = RowShare<Format, kColumns, kDepth, kThreads>;
 
  public:
+  static_assert(kVector || !Prologue::kTransforms, "what is transformed on load comes in whole chunks");
+  static_assert(Prologue::kSources == 1, "wgrad has no room for a second source");
+  static_assert(Share::kPasses * kAhead <= 32, "a bit for every chunk in flight");
+
   RK_DEVICE WindowRows(const ConvGeometry& conv, const Element* x, int32_t first_column)
       : conv_(conv), x_(x), cursor_(conv, first_column + Share::column()) {}
 
-  RK_DEVICE void load(uint32_t panels, int32_t first, int32_t end) const {
+  // A thread's columns are the same in every stage.
+  RK_DEVICE void prepare(Prologue& prologue) const {
+    if (cursor_.inside(conv_)) prologue.begin(cursor_.channel);
+  }
+
+  // Transforms this thread's chunks of the oldest stage in flight, which has landed.
+  RK_DEVICE void transform(uint32_t panels, const Prologue& prologue) const {
+    const uint32_t exists = in_flight_ >> (Share::kPasses * (kAhead - 1));
+    RK_UNROLL
+    for (int pass = 0; pass < Share::kPasses; ++pass)
+      prologue.transform(Share::address(panels, pass), 0, 0, (exists >> pass) % 2 != 0);
+  }
+
+  // In the place of load() where there is nothing left to load.
+  RK_DEVICE void skip_load() {
+    if constexpr (Prologue::kTransforms) in_flight_ <<= Share::kPasses;
+  }
+
+  RK_DEVICE void load(uint32_t panels, int32_t first, int32_t end) {
+    uint32_t exists = 0;
     RK_UNROLL
     for (int pass = 0; pass < Share::kPasses; ++pass) {
       const int32_t pixel = first + Share::row(pass);
@@ -101,6 +125,7 @@ class WindowRows {
         bool valid;
         const Element* from = address(cursor_, valid);
         ptx::cp_async<16>(Share::address(panels, pass), valid ? from : x_, valid ? 16 : 0);
+        exists |= static_cast<uint32_t>(valid) << pass;
       } else {
         Element elements[Format::kPerChunk];
         DepthCursor cursor = cursor_;
@@ -114,12 +139,14 @@ class WindowRows {
         ptx::st_shared(Share::address(panels, pass), assemble<Format>(elements));
       }
     }
+    if constexpr (Prologue::kTransforms) in_flight_ = in_flight_ << Share::kPasses | exists;
   }
 
  private:
   const ConvGeometry& conv_;
   const Element* x_;
   DepthCursor cursor_;
+  uint32_t in_flight_ = 0;  // a bit for each chunk that was not padding, kPasses a stage, the newest low
 };
 
 }  // namespace rk::tile

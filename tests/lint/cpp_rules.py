@@ -1,6 +1,6 @@
 """Rules for csrc/: who may include whom, and what a kernel may not contain.
 
-    binding.cpp -> api.h <- dispatch -> kernels -> tile -> <ptx/...>, <launch.h>
+    binding -> api.h <- dispatch -> kernels -> tile -> <ptx/...>, <launch.h>
 
 A rule is a function from (path, text) to findings; the paths are relative to the root.
 """
@@ -17,7 +17,7 @@ COMMON = ("machine/device.h", "machine/launch_config.h", "machine/words.h")
 MACHINE = ("ptx/", "launch.h")
 LAYERS = {
     "csrc/api.h": (),
-    "csrc/binding.cpp": ("api.h",),
+    "csrc/binding/": ("api.h", "binding/"),
     "csrc/dispatch/": ("api.h", "dispatch/", "kernels/", "tile/", *COMMON),
     "csrc/kernels/": ("api.h", "kernels/", "tile/", *COMMON, *MACHINE),
     "csrc/tile/": ("api.h", "tile/", *COMMON, *MACHINE),
@@ -26,8 +26,8 @@ LAYERS = {
     "csrc/machine/": ("api.h", "machine/"),
 }
 OTHERS = {  # libraries, and the only places that may include them
-    r"(torch|ATen|c10|caffe2)/": ("csrc/binding.cpp",),
-    r"Python\.h": ("csrc/binding.cpp", "csrc/machine/sim/module.cpp"),
+    r"(torch|ATen|c10|caffe2)/": ("csrc/binding/",),
+    r"Python\.h": ("csrc/binding/", "csrc/machine/sim/module.cpp"),
     r"pybind11/": ("csrc/machine/sim/",),
     r"(cuda|cooperative_groups|mma\.h|curand|cub/|thrust/|cute/|cutlass|nv/)": ("csrc/machine/cuda/",),
 }

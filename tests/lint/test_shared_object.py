@@ -72,7 +72,7 @@ def test_tables_are_read():
 
 
 def test_stream_shim():
-    """What binding.cpp looks up for the caller's stream is in the library that it looks in."""
+    """What binding/tensors.h looks up for the caller's stream is in the library that it looks in."""
     if torch.version.cuda is None:
         pytest.skip("this PyTorch is a CPU build")
     library = ctypes.CDLL("libtorch_cuda.so", mode=os.RTLD_NOLOAD | os.RTLD_LAZY)

@@ -1,5 +1,5 @@
-// y = round(relu?((x - mean) scale + bias + residual)), elementwise over [pixels, channels]; in training also
-// ReLU's mask.
+// y = round(relu?(affine(x) + residual_affine(residual))), elementwise over [pixels, channels]; in training
+// also ReLU's mask.
 //
 // The mask has a bit a channel, set where the gradient passes: not (y <= 0), so that NaN passes as it does in
 // PyTorch. It is int32 [pixels, ceil(channels / 32)]; bits past the last channel are zero.
@@ -20,6 +20,7 @@
 #include "machine/device.h"
 #include "machine/launch_config.h"
 #include "tile/affine.h"
+#include "tile/epilogue.h"
 #include "tile/format.h"
 #include "tile/name.h"
 
@@ -35,7 +36,7 @@ struct BnApplyKernel {
     const Element* residual;
     Element* y;
     uint8_t* mask;
-    Affine affine;
+    Affine affine, residual_affine;
     int64_t pixels;
     int32_t channels;
     int32_t columns;  // groups of kWidth channels
@@ -54,7 +55,7 @@ struct BnApplyKernel {
   static constexpr uint32_t kMinBlocks = 3;
   static constexpr int kWidth = kMask ? 8 : Format::kPerChunk;
 
-  static std::array<machine::Span, 8> spans(const Params& p) {
+  static std::array<machine::Span, 11> spans(const Params& p) {
     using machine::Role;
     const int64_t bytes = p.pixels * p.channels * static_cast<int64_t>(sizeof(Element));
     const int64_t vector_bytes = int64_t{p.channels} * 4;
@@ -65,7 +66,10 @@ struct BnApplyKernel {
              {p.affine.weight, vector_bytes, Role::vector, "scale"},
              {p.affine.bias, vector_bytes, Role::vector, "shift"},
              {p.affine.mean, vector_bytes, Role::vector, "mean"},
-             {p.affine.var, vector_bytes, Role::vector, "var"}}};
+             {p.affine.var, vector_bytes, Role::vector, "var"},
+             {p.residual_affine.weight, vector_bytes, Role::vector, "residual_scale"},
+             {p.residual_affine.bias, vector_bytes, Role::vector, "residual_shift"},
+             {p.residual_affine.mean, vector_bytes, Role::vector, "residual_mean"}}};
   }
 
   // Of one pixel.
@@ -96,11 +100,8 @@ struct BnApplyKernel {
 
   static RK_DEVICE void store_mask(const Params& p, int64_t pixel, int32_t channel,
                                    const float (&values)[kWidth]) {
-    uint32_t byte = 0;
-    RK_UNROLL
-    for (int e = 0; e < kWidth; ++e) {
-      byte |= static_cast<uint32_t>(channel + e < p.channels && !(values[e] <= 0.f)) << e;
-    }
+    const int32_t count = p.channels - channel;
+    const uint32_t byte = tile::passing(values) & (count < kWidth ? (1u << count) - 1u : 0xffu);
     uint8_t* bytes = p.mask + pixel * mask_bytes(p.channels);
     ptx::st_global(bytes + channel / 8, static_cast<uint8_t>(byte));
     if (channel + kWidth < p.channels) return;
@@ -118,8 +119,9 @@ struct BnApplyKernel {
     if (first_pixel >= pixels_at_once) return;
     const int32_t count = p.channels - channel;
 
-    tile::ChannelAffine<kWidth> affine;
+    tile::ChannelAffine<kWidth> affine, residual_affine;
     affine.load(p.affine, channel, p.channels);
+    residual_affine.load(p.residual_affine, channel, p.channels);
 
     for (int64_t pixel = first_pixel; pixel < p.pixels; pixel += pixels_at_once) {
       const int64_t offset = pixel * p.channels + channel;
@@ -131,7 +133,7 @@ struct BnApplyKernel {
         float skip[kWidth];
         load(p.residual + offset, count, skip);
         RK_UNROLL
-        for (int e = 0; e < kWidth; ++e) values[e] += skip[e];
+        for (int e = 0; e < kWidth; ++e) values[e] += residual_affine.apply(skip[e], e);
       }
       if (p.relu) {
         RK_UNROLL
@@ -156,14 +158,15 @@ void launch(const BnApply& problem) {
   machine::launch<Kernel>(
       {.grid = {.x = static_cast<uint32_t>(blocks)}, .block = Kernel::kThreads, .stream = problem.stream},
       {.x = static_cast<const Element*>(problem.x),
-       .residual = static_cast<const Element*>(problem.residual),
+       .residual = static_cast<const Element*>(problem.normalise.residual),
        .y = static_cast<Element*>(problem.y),
        .mask = reinterpret_cast<uint8_t*>(problem.mask),
-       .affine = problem.affine,
+       .affine = problem.normalise.affine,
+       .residual_affine = problem.normalise.residual_affine,
        .pixels = problem.pixels,
        .channels = static_cast<int32_t>(problem.channels),
        .columns = static_cast<int32_t>(columns),
-       .relu = problem.relu});
+       .relu = problem.normalise.relu});
 }
 
 template <class Format>

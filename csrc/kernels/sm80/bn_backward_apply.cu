@@ -1,17 +1,12 @@
 // The gradient through BatchNorm, elementwise over [pixels, channels]:
 //
-//   dx = round(scale rstd (h - sum h / M - (x - mean) rstd^2 sum(h (x - mean)) / M))       batch statistics
-//   dx = round(scale rstd h)                                                               fixed statistics
-//   dscale = sum(h (x - mean)) rstd,  dshift = sum h                                       of this rank's
-//   pixels
+//   dx = round(slope (mask . g - offset - (x - mean) tilt))
 //
-// with rstd = 1 / sqrt(var + eps) and M the pixels that the statistics cover, over all ranks (Ioffe and
-// Szegedy 2015, section 3). The coefficients are folded per thread and the gradients of scale and shift
-// written by the threads of the first pixels, so nothing else is launched. Bytes: h and x read once, dx
-// written once.
+// with the coefficients of bn_backward_finalize. Where the statistics were constants, offset and tilt are zero
+// and x is not read. Bytes: g, x and a bit an element of the mask read once, dx written once. A thread takes
+// one chunk of channels and walks the pixels, so that its coefficients stay in registers.
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstdint>
 #include <stdexcept>
 
@@ -23,6 +18,7 @@
 #include "machine/device.h"
 #include "machine/launch_config.h"
 #include "tile/affine.h"
+#include "tile/epilogue.h"
 #include "tile/format.h"
 #include "tile/name.h"
 
@@ -35,19 +31,11 @@ struct BnBackwardApplyKernel {
   static constexpr int kPerChunk = Format::kPerChunk;
 
   struct Params {
-    const Element* h;
-    const Element* x;
+    const Element* g;
+    const Element* x;  // or null
+    const uint32_t* mask;
+    const float* coefficients;  // [4, channels]
     Element* dx;
-    const float* scale;
-    const float* mean;
-    const float* var;
-    const float* sums;        // [2, channels], over all ranks
-    const float* local_sums;  // [2, channels], of this rank
-    float* dscale;
-    float* dshift;
-    float eps;
-    float pixels_of_statistics;
-    bool batch_statistics;
     int64_t pixels;
     int32_t channels;
     int32_t chunks;
@@ -58,49 +46,14 @@ struct BnBackwardApplyKernel {
   static constexpr uint32_t kThreads = 256;
   static constexpr uint32_t kMinBlocks = 3;
 
-  static std::array<machine::Span, 10> spans(const Params& p) {
+  static std::array<machine::Span, 5> spans(const Params& p) {
     using machine::Role;
     const int64_t bytes = p.pixels * p.channels * static_cast<int64_t>(sizeof(Element));
-    const int64_t vector_bytes = int64_t{p.channels} * 4;
-    const float* other_sums = p.sums == p.local_sums ? nullptr : p.local_sums;
-    return {{{p.h, bytes, Role::activation, "h"},
+    return {{{p.g, bytes, Role::activation, "g"},
              {p.x, bytes, Role::activation, "x"},
-             {p.dx, bytes, Role::output, "dx"},
-             {p.scale, vector_bytes, Role::vector, "scale"},
-             {p.mean, vector_bytes, Role::vector, "mean"},
-             {p.var, vector_bytes, Role::vector, "var"},
-             {p.sums, 2 * vector_bytes, Role::vector, "sums"},
-             {other_sums, 2 * vector_bytes, Role::vector, "local_sums"},
-             {p.dscale, vector_bytes, Role::output, "dscale"},
-             {p.dshift, vector_bytes, Role::output, "dshift"}}};
-  }
-
-  // dx = slope (h - offset - (x - mean) tilt)
-  struct Coefficients {
-    float slope[kPerChunk], offset[kPerChunk], mean[kPerChunk], tilt[kPerChunk];
-  };
-
-  static RK_DEVICE Coefficients coefficients(const Params& p, int32_t first, bool write_gradients) {
-    float var[kPerChunk], scale[kPerChunk], sum[kPerChunk], tilted[kPerChunk];
-    tile::load_vector(p.var, first, p.channels, 1.f, var);
-    tile::load_vector(p.scale, first, p.channels, 1.f, scale);
-    tile::load_vector(p.batch_statistics ? p.sums : nullptr, first, p.channels, 0.f, sum);
-    tile::load_vector(p.batch_statistics ? p.sums + p.channels : nullptr, first, p.channels, 0.f, tilted);
-    Coefficients result;
-    tile::load_vector(p.mean, first, p.channels, 0.f, result.mean);
-    RK_UNROLL
-    for (int e = 0; e < kPerChunk; ++e) {
-      const float rstd = 1.f / sqrtf(var[e] + p.eps);
-      result.slope[e] = scale[e] * rstd;
-      result.offset[e] = sum[e] / p.pixels_of_statistics;
-      result.tilt[e] = tilted[e] / p.pixels_of_statistics * rstd * rstd;
-      const int32_t channel = first + e;
-      if (write_gradients && channel < p.channels) {
-        ptx::st_global(p.dshift + channel, ptx::ld_global_nc(p.local_sums + channel));
-        ptx::st_global(p.dscale + channel, ptx::ld_global_nc(p.local_sums + p.channels + channel) * rstd);
-      }
-    }
-    return result;
+             {p.mask, p.pixels * ((p.channels + 31) / 32) * 4, Role::activation, "mask"},
+             {p.coefficients, int64_t{p.channels} * 16, Role::vector, "coefficients"},
+             {p.dx, bytes, Role::output, "dx"}}};
   }
 
   // Threads form a rectangle: chunks of channels fastest, then pixels. Those that do not fill a whole row
@@ -113,19 +66,17 @@ struct BnBackwardApplyKernel {
     const int64_t first_pixel = thread / p.chunks;
     if (first_pixel >= pixels_at_once) return;
     const int32_t count = p.channels - channel;
-    const Coefficients c = coefficients(p, channel, first_pixel == 0);
+
+    tile::GradientCoefficients<kPerChunk> coefficients;
+    coefficients.load(p.coefficients, channel, p.channels);
 
     for (int64_t pixel = first_pixel; pixel < p.pixels; pixel += pixels_at_once) {
       const int64_t offset = pixel * p.channels + channel;
       float h[kPerChunk], x[kPerChunk];
-      tile::load_chunk<Format, kVector>(p.h + offset, count, h);
-      if (p.batch_statistics) {
-        tile::load_chunk<Format, kVector>(p.x + offset, count, x);
-        RK_UNROLL
-        for (int e = 0; e < kPerChunk; ++e) h[e] = h[e] - c.offset[e] - (x[e] - c.mean[e]) * c.tilt[e];
-      }
-      RK_UNROLL
-      for (int e = 0; e < kPerChunk; ++e) h[e] *= c.slope[e];
+      tile::load_chunk<Format, kVector>(p.g + offset, count, h);
+      if (p.mask != nullptr) tile::apply_mask(tile::read_mask(p.mask, pixel, p.channels, channel), h);
+      if (p.x != nullptr) tile::load_chunk<Format, kVector>(p.x + offset, count, x);
+      coefficients.apply(h, x, p.x != nullptr);
       tile::store_chunk<Format, kVector>(p.dx + offset, count, h);
     }
   }
@@ -141,19 +92,11 @@ void launch(const BnBackwardApply& problem) {
   const int64_t blocks = std::max(one_row, std::min<int64_t>(wanted, 8 * machine::sm_count()));
   machine::launch<Kernel>(
       {.grid = {.x = static_cast<uint32_t>(blocks)}, .block = Kernel::kThreads, .stream = problem.stream},
-      {.h = static_cast<const Element*>(problem.h),
-       .x = static_cast<const Element*>(problem.x),
+      {.g = static_cast<const Element*>(problem.g),
+       .x = static_cast<const Element*>(problem.gradient.x),
+       .mask = problem.gradient.mask,
+       .coefficients = problem.gradient.coefficients,
        .dx = static_cast<Element*>(problem.dx),
-       .scale = problem.scale,
-       .mean = problem.mean,
-       .var = problem.var,
-       .sums = problem.sums,
-       .local_sums = problem.local_sums,
-       .dscale = problem.dscale,
-       .dshift = problem.dshift,
-       .eps = problem.eps,
-       .pixels_of_statistics = static_cast<float>(problem.count),
-       .batch_statistics = problem.batch_statistics,
        .pixels = problem.pixels,
        .channels = static_cast<int32_t>(problem.channels),
        .chunks = static_cast<int32_t>(chunks)});

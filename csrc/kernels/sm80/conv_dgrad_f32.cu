@@ -3,6 +3,6 @@
 
 namespace rk::sm80 {
 
-void launch_conv_dgrad_f32(const ConvGemm& gemm) { launch_conv_ffma<Dgrad, tile::Ffma>(gemm); }
+void launch_conv_dgrad_f32(const ConvGemm& gemm) { launch_conv_dgrad<tile::Ffma>(gemm); }
 
 }  // namespace rk::sm80

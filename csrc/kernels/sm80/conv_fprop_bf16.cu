@@ -3,6 +3,6 @@
 
 namespace rk::sm80 {
 
-void launch_conv_fprop_bf16(const ConvGemm& gemm) { launch_conv_mma<Fprop, tile::MmaBf16>(gemm); }
+void launch_conv_fprop_bf16(const ConvGemm& gemm) { launch_conv_fprop<tile::MmaBf16>(gemm); }
 
 }  // namespace rk::sm80

@@ -3,6 +3,6 @@
 
 namespace rk::sm80 {
 
-void launch_conv_fprop_f16(const ConvGemm& gemm) { launch_conv_mma<Fprop, tile::MmaF16>(gemm); }
+void launch_conv_fprop_f16(const ConvGemm& gemm) { launch_conv_fprop<tile::MmaF16>(gemm); }
 
 }  // namespace rk::sm80

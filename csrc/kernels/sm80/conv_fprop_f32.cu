@@ -3,6 +3,6 @@
 
 namespace rk::sm80 {
 
-void launch_conv_fprop_f32(const ConvGemm& gemm) { launch_conv_ffma<Fprop, tile::Ffma>(gemm); }
+void launch_conv_fprop_f32(const ConvGemm& gemm) { launch_conv_fprop<tile::Ffma>(gemm); }
 
 }  // namespace rk::sm80

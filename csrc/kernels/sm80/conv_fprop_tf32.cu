@@ -3,6 +3,6 @@
 
 namespace rk::sm80 {
 
-void launch_conv_fprop_tf32(const ConvGemm& gemm) { launch_conv_mma<Fprop, tile::MmaTf32>(gemm); }
+void launch_conv_fprop_tf32(const ConvGemm& gemm) { launch_conv_fprop<tile::MmaTf32>(gemm); }
 
 }  // namespace rk::sm80

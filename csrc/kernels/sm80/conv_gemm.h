@@ -9,12 +9,15 @@
 // a phase is an implicit GEMM of unit stride that multiplies nothing in vain (dispatch/problem.cpp derives
 // it). One launch covers up to four phases.
 //
+// What is multiplied may be made of the source on load (tile/prologue.h): in fprop x normalised, in dgrad
+// BatchNorm's gradient, each with a second source where it has two terms.
+//
 // One block computes a tile of kTileM GEMM rows (pixels) by kTileN columns (channels of the output). Depth
 // advances 128 bytes (64 sixteen-bit or 32 float32 elements) a stage through a ring of kStages stages filled
 // by cp.async; warps multiply with mma.sync (bf16, fp16, TF32) or FFMA (strict float32).
 //
-// Bytes a block requests: depth * (kTileM + kTileN) elements of operands, once; what the epilogue reads and
-// writes, once. Over the grid the source is asked for taps / stride^2 times per column of tiles, from L2;
+// Bytes a block requests: depth * (kTileM + kTileN) elements of operands, once (kTileM more for a second
+// source); what the epilogue reads and writes, once; what the prologue writes, by the first column of tiles. Over the grid the source is asked for taps / stride^2 times per column of tiles, from L2;
 // DRAM sees each tensor once.
 #pragma once
 
@@ -23,6 +26,7 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include <launch.h>
 #include <ptx/barrier.h>
@@ -36,6 +40,7 @@
 #include "tile/epilogue.h"
 #include "tile/im2col.h"
 #include "tile/name.h"
+#include "tile/prologue.h"
 #include "tile/warp_product.h"
 
 namespace rk::sm80 {
@@ -50,7 +55,7 @@ struct Dgrad {
   static constexpr int kPhases = kDgradPhasesPerLaunch;
 };
 
-template <class Direction, class Math, class Tile, bool kVector>
+template <class Direction, class Math, class Prologue, class Tile, bool kVector>
 struct ConvGemmKernel {
   using Format = typename Math::Format;
   using Element = typename Format::Element;
@@ -61,44 +66,67 @@ struct ConvGemmKernel {
     uint32_t first_row_tile[kPhases];  // of each phase, counted over all; phases that do not exist start past
                                        // the grid
     const Element* source;
+    const Element* second;  // null, or of the source's shape
     const Element* weight;
+    typename Prologue::Params prologue;
     tile::Epilogue epilogue;
   };
 
-  static constexpr auto kNameParts = tile::join_names(Direction::kName, Math::kName, Tile::kName);
+  static constexpr auto kNameParts = [] {
+    if constexpr (Prologue::kTransforms) {
+      return tile::join_names(Direction::kName, Math::kName, Tile::kName, Prologue::kName);
+    } else {
+      return tile::join_names(Direction::kName, Math::kName, Tile::kName);
+    }
+  }();
   static constexpr const char* kName = kNameParts.data();
   static constexpr uint32_t kThreads = Tile::kWarpsM * Tile::kWarpsN * 32;
-  static constexpr uint32_t kMinBlocks = Tile::kMinBlocks;
+  static constexpr uint32_t kMinBlocks =
+      Prologue::kSources == 2 ? std::min(Tile::kMinBlocks, 2u) : Tile::kMinBlocks;
 
   static constexpr int kWarpM = Tile::kTileM / Tile::kWarpsM;
   static constexpr int kWarpN = Tile::kTileN / Tile::kWarpsN;
   static constexpr uint32_t kBytesA = Tile::kTileM * tile::kRowBytes;
-  static constexpr uint32_t kStageBytes = (Tile::kTileM + Tile::kTileN) * tile::kRowBytes;
+  static constexpr uint32_t kBytesB = Tile::kTileN * tile::kRowBytes;
+  static constexpr uint32_t kStageBytes = Prologue::kSources * kBytesA + kBytesB;
+  // A second source takes the room of a stage, so that as many blocks fit an SM.
+  static constexpr int kStages = Prologue::kSources == 2 ? 2 : Tile::kStages;
   static constexpr uint32_t kPanelBytes = tile::kPanelBytes<Tile::kTileM, Tile::kTileN>;
-  static constexpr uint32_t kSmem = std::max(Tile::kStages * kStageBytes, kPanelBytes);
+  static constexpr uint32_t kSmem = std::max(kStages * kStageBytes, kPanelBytes);
 
-  static std::array<machine::Span, 12> spans(const Params& p) {
+  static auto spans(const Params& p) {
     using machine::Role;
     constexpr int64_t kSize = sizeof(Element);
     const tile::ConvGeometry& conv = p.conv[0];
     const tile::Epilogue& epilogue = p.epilogue;
     const Affine& affine = epilogue.affine;
+    const tile::Statistics& statistics = epilogue.statistics;
     const int64_t vector_bytes = int64_t{conv.columns} * 4;
     const int64_t output_bytes = conv.output_elements() * kSize;
-    const int64_t pixels = conv.output_elements() / conv.columns;
-    return {{{p.source, conv.source_elements() * kSize, Role::activation, "x"},
-             {p.weight, conv.weight_elements() * kSize, Role::weight, "weight"},
-             {epilogue.residual, output_bytes, Role::activation, "residual"},
-             {epilogue.mask, pixels * ((conv.columns + 31) / 32) * 4, Role::activation, "mask"},
-             {epilogue.y, output_bytes, Role::output, "y"},
-             {epilogue.statistics.partials, epilogue.statistics.row_tiles * vector_bytes * 2, Role::partial,
-              "partials"},
-             {epilogue.statistics.bn_input, output_bytes, Role::activation, "bn_input"},
-             {epilogue.statistics.mean, vector_bytes, Role::vector, "bn_mean"},
-             {affine.weight, vector_bytes, Role::vector, "scale"},
-             {affine.bias, vector_bytes, Role::vector, "shift"},
-             {affine.mean, vector_bytes, Role::vector, "mean"},
-             {affine.var, vector_bytes, Role::vector, "var"}}};
+    const int64_t mask_bytes = conv.output_elements() / conv.columns * ((conv.columns + 31) / 32) * 4;
+    const std::array<machine::Span, 15> own = {
+        {{p.source, conv.source_elements() * kSize, Role::activation, "x"},
+         {p.weight, conv.weight_elements() * kSize, Role::weight, "weight"},
+         {epilogue.residual, output_bytes, Role::activation, "residual"},
+         {epilogue.residual_mask, mask_bytes, Role::activation, "residual_mask"},
+         {epilogue.mask, mask_bytes, Role::activation, "mask"},
+         {epilogue.y, output_bytes, Role::output, "y"},
+         {statistics.partials,
+          statistics.row_tiles * tile::values_per_channel(statistics.kind) * vector_bytes, Role::partial,
+          "partials"},
+         {statistics.bn_input, output_bytes, Role::activation, "bn_input"},
+         {statistics.bn.weight, vector_bytes, Role::vector, "bn_scale"},
+         {statistics.bn.bias, vector_bytes, Role::vector, "bn_shift"},
+         {statistics.bn.mean, vector_bytes, Role::vector, "bn_mean"},
+         {affine.weight, vector_bytes, Role::vector, "scale"},
+         {affine.bias, vector_bytes, Role::vector, "shift"},
+         {affine.mean, vector_bytes, Role::vector, "mean"},
+         {affine.var, vector_bytes, Role::vector, "var"}}};
+    const tile::PrologueSpans loads =
+        Prologue::spans(p.prologue, conv.source_elements() / conv.channels, conv.channels);
+    std::array<machine::Span, own.size() + loads.size()> all = {};
+    std::copy(loads.begin(), loads.end(), std::copy(own.begin(), own.end(), all.begin()));
+    return all;
   }
 
   static RK_DEVICE const tile::ConvGeometry& find_phase(const Params& p, uint32_t row_tile,
@@ -124,25 +152,32 @@ struct ConvGemmKernel {
     const int32_t warp_column = static_cast<int32_t>(ptx::warp_id() / Tile::kWarpsM) * kWarpN;
 
     const uint32_t smem = ptx::smem_base();
-    const auto tile_a = [=](int32_t stage) { return smem + (stage % Tile::kStages) * kStageBytes; };
+    const auto tile_a = [=](int32_t stage) { return smem + (stage % kStages) * kStageBytes; };
     const auto tile_b = [=](int32_t stage) { return tile_a(stage) + kBytesA; };
+    const auto tile_second = [=](int32_t stage) { return tile_b(stage) + kBytesB; };
 
-    tile::ConvOperands<Format, Tile::kTileM, Tile::kTileN, kThreads, kVector> operands(
-        conv, p.source, p.weight, first_row, first_column);
+    constexpr int32_t kAhead = kStages - 1;
+    tile::ConvOperands<Format, Prologue, Tile::kTileM, Tile::kTileN, kThreads, kAhead, kVector> operands(
+        conv, p.source, p.second, p.weight, first_row, first_column);
+    Prologue prologue(p.prologue, conv.channels, first_column == 0);
     tile::WarpProduct<Math, kWarpM, kWarpN> accumulators(warp_row, warp_column);
 
     constexpr int32_t kDepthPerStage = tile::kRowBytes / sizeof(Element);
     const int32_t stages = (conv.gemm_k() + kDepthPerStage - 1) / kDepthPerStage;
-    constexpr int32_t kAhead = Tile::kStages - 1;
-
     const auto load_stage = [&](int32_t stage) {
-      if (stage < stages) operands.load(tile_a(stage), tile_b(stage));
+      if (stage < stages) {
+        operands.load(tile_a(stage), tile_b(stage), tile_second(stage));
+      } else {
+        operands.skip_load();
+      }
       ptx::cp_async_commit();  // an empty group at the end, so that the wait below always counts the same
     };
 
     for (int32_t stage = 0; stage < kAhead; ++stage) load_stage(stage);
     for (int32_t stage = 0; stage < stages; ++stage) {
+      if constexpr (Prologue::kTransforms) operands.prepare(prologue);
       ptx::cp_async_wait<kAhead - 1>();  // this thread's part of the stage has landed,
+      if constexpr (Prologue::kTransforms) operands.transform(tile_a(stage), tile_second(stage), prologue);
       ptx::barrier_sync();  // everybody's has, and everybody is done with the stage refilled next
       load_stage(stage + kAhead);
       accumulators.multiply(tile_a(stage), tile_b(stage));
@@ -161,14 +196,16 @@ struct ConvGemmKernel {
   }
 };
 
-template <class Direction, class Math, class Tile, bool kVector>
-void launch_conv_gemm(const ConvGemm& gemm) {
-  using Kernel = ConvGemmKernel<Direction, Math, Tile, kVector>;
+template <class Direction, class Math, class Prologue, class Tile, bool kVector>
+void launch_conv_gemm(const ConvGemm& gemm, const typename Prologue::Params& prologue) {
+  using Kernel = ConvGemmKernel<Direction, Math, Prologue, Tile, kVector>;
   using Element = typename Kernel::Element;
   typename Kernel::Params params = {.conv = {},
                                     .first_row_tile = {},
                                     .source = static_cast<const Element*>(gemm.source),
+                                    .second = static_cast<const Element*>(Prologue::second_source(prologue)),
                                     .weight = static_cast<const Element*>(gemm.weight),
+                                    .prologue = prologue,
                                     .epilogue = gemm.epilogue};
   uint32_t row_tiles = 0;
   for (int i = 0; i < Kernel::kPhases; ++i) {
@@ -185,34 +222,65 @@ void launch_conv_gemm(const ConvGemm& gemm) {
                           params);
 }
 
-// The instantiations; the choice ends in an explicit refusal.
-template <class Direction, class Math>
-void launch_conv_mma(const ConvGemm& gemm) {
-  if (gemm.vector_operands && gemm.tile == ConvTile::t128x128) {
-    launch_conv_gemm<Direction, Math, Tile128x128, true>(gemm);
-  } else if (gemm.vector_operands && gemm.tile == ConvTile::t128x64) {
-    launch_conv_gemm<Direction, Math, Tile128x64, true>(gemm);
-  } else if (gemm.vector_operands && gemm.tile == ConvTile::t64x64) {
-    launch_conv_gemm<Direction, Math, Tile64x64, true>(gemm);
-  } else if (gemm.tile == ConvTile::t64x64) {
-    launch_conv_gemm<Direction, Math, Tile64x64, false>(gemm);
+// The instantiations for one prologue; the choice ends in an explicit refusal.
+template <class Direction, class Math, class Prologue>
+void launch_conv_tile(const ConvGemm& gemm, const typename Prologue::Params& prologue) {
+  constexpr bool kFfma = std::is_same_v<Math, tile::Ffma>;
+  using Tall = std::conditional_t<kFfma, FfmaTile128x64, Tile128x64>;
+  using Small = std::conditional_t<kFfma, FfmaTile64x64, Tile64x64>;
+  if (gemm.vector_operands && gemm.tile == ConvTile::t128x64) {
+    return launch_conv_gemm<Direction, Math, Prologue, Tall, true>(gemm, prologue);
+  }
+  if (gemm.vector_operands && gemm.tile == ConvTile::t64x64) {
+    return launch_conv_gemm<Direction, Math, Prologue, Small, true>(gemm, prologue);
+  }
+  if constexpr (!kFfma) {
+    if (gemm.vector_operands && gemm.tile == ConvTile::t128x128) {
+      return launch_conv_gemm<Direction, Math, Prologue, Tile128x128, true>(gemm, prologue);
+    }
+  }
+  if constexpr (!Prologue::kTransforms) {
+    if (gemm.tile == ConvTile::t64x64) {
+      return launch_conv_gemm<Direction, Math, Prologue, Small, false>(gemm, prologue);
+    }
+  }
+  throw std::runtime_error(std::string(Direction::kName) + " " + Math::kName + ": no kernel for tile " +
+                           std::to_string(static_cast<int>(gemm.tile)) +
+                           (gemm.vector_operands ? "" : " and single elements"));
+}
+
+template <class Math, bool kResidual>
+void launch_conv_normalised(const ConvGemm& gemm) {
+  using Prologue = tile::Normalised<typename Math::Format, kResidual>;
+  using Element = typename Math::Format::Element;
+  const Normalise& normalise = *gemm.normalise;
+  launch_conv_tile<Fprop, Math, Prologue>(gemm, {.affine = normalise.affine,
+                                                 .residual = static_cast<const Element*>(normalise.residual),
+                                                 .a = static_cast<Element*>(gemm.transformed),
+                                                 .mask = gemm.transformed_mask,
+                                                 .relu = normalise.relu});
+}
+
+template <class Math>
+void launch_conv_fprop(const ConvGemm& gemm) {
+  if (gemm.normalise == nullptr) {
+    launch_conv_tile<Fprop, Math, tile::AsIs<typename Math::Format>>(gemm, {});
+  } else if (gemm.normalise->residual == nullptr) {
+    launch_conv_normalised<Math, false>(gemm);
   } else {
-    throw std::runtime_error(std::string(Direction::kName) + " " + Math::kName + ": no kernel for tile " +
-                             std::to_string(static_cast<int>(gemm.tile)));
+    launch_conv_normalised<Math, true>(gemm);
   }
 }
 
-template <class Direction, class Math>
-void launch_conv_ffma(const ConvGemm& gemm) {
-  if (gemm.vector_operands && gemm.tile == ConvTile::t128x64) {
-    launch_conv_gemm<Direction, Math, FfmaTile128x64, true>(gemm);
-  } else if (gemm.vector_operands && gemm.tile == ConvTile::t64x64) {
-    launch_conv_gemm<Direction, Math, FfmaTile64x64, true>(gemm);
-  } else if (gemm.tile == ConvTile::t64x64) {
-    launch_conv_gemm<Direction, Math, FfmaTile64x64, false>(gemm);
+template <class Math>
+void launch_conv_dgrad(const ConvGemm& gemm) {
+  using Format = typename Math::Format;
+  if (gemm.gradient == nullptr) {
+    launch_conv_tile<Dgrad, Math, tile::AsIs<Format>>(gemm, {});
   } else {
-    throw std::runtime_error(std::string(Direction::kName) + " " + Math::kName + ": no kernel for tile " +
-                             std::to_string(static_cast<int>(gemm.tile)));
+    launch_conv_tile<Dgrad, Math, tile::BnGradientOf<Format>>(
+        gemm,
+        {.gradient = *gemm.gradient, .dy = static_cast<typename Format::Element*>(gemm.transformed)});
   }
 }
 

@@ -2,6 +2,8 @@
 //
 //   dw[k, r, s, c] = sum over pixels m = (n, p, q) of dy[m, k] x[n, p st + r dil - pad, ..., c]
 //
+// where x may be normalised on load (tile/prologue.h), so that the activation need not be kept.
+//
 // A GEMM whose depth is the pixels: GEMM rows are filters, columns are (r, s, c) with c fastest, so that a
 // tile may span taps and dy is loaded once for all of them. The pixels are cut into a fixed number of ranges,
 // chosen from shape and machine alone; each block sums one range of one tile and writes it in float32;
@@ -29,6 +31,7 @@
 #include "tile/epilogue.h"
 #include "tile/name.h"
 #include "tile/pixel_rows.h"
+#include "tile/prologue.h"
 #include "tile/warp_product.h"
 
 namespace rk::sm80 {
@@ -53,7 +56,7 @@ struct WgradTile64 {
   static constexpr uint32_t kMinBlocks = 3;
 };
 
-template <class Math, class Tile, bool kVector>
+template <class Math, class Prologue, class Tile, bool kVector>
 struct ConvWgradKernel {
   using Format = typename Math::Format;
   using Element = typename Format::Element;
@@ -61,13 +64,20 @@ struct ConvWgradKernel {
   struct Params {
     tile::ConvGeometry conv;  // of fprop
     const Element* x;
+    typename Prologue::Params prologue;
     const Element* dy;
     float* partials;  // [splits, k, r s c]
     int32_t pixels_per_split;
     int32_t splits;
   };
 
-  static constexpr auto kNameParts = tile::join_names("conv_wgrad", Math::kName, Tile::kName);
+  static constexpr auto kNameParts = [] {
+    if constexpr (Prologue::kTransforms) {
+      return tile::join_names("conv_wgrad", Math::kName, Tile::kName, Prologue::kName);
+    } else {
+      return tile::join_names("conv_wgrad", Math::kName, Tile::kName);
+    }
+  }();
   static constexpr const char* kName = kNameParts.data();
   static constexpr uint32_t kThreads = Tile::kWarpsM * Tile::kWarpsN * 32;
   static constexpr uint32_t kMinBlocks = Tile::kMinBlocks;
@@ -80,12 +90,17 @@ struct ConvWgradKernel {
   static constexpr uint32_t kPanelBytes = tile::kPanelBytes<Tile::kTile, Tile::kTile>;
   static constexpr uint32_t kSmem = std::max(Tile::kStages * kStageBytes, kPanelBytes);
 
-  static std::array<machine::Span, 3> spans(const Params& p) {
+  static auto spans(const Params& p) {
     using machine::Role;
     constexpr int64_t kSize = sizeof(Element);
-    return {{{p.x, p.conv.source_elements() * kSize, Role::activation, "x"},
-             {p.dy, p.conv.output_elements() * kSize, Role::activation, "dy"},
-             {p.partials, p.splits * p.conv.weight_elements() * 4, Role::partial, "partials"}}};
+    const tile::PrologueSpans loads =
+        Prologue::spans(p.prologue, p.conv.source_elements() / p.conv.channels, p.conv.channels);
+    std::array<machine::Span, 3 + loads.size()> all = {
+        {{p.x, p.conv.source_elements() * kSize, Role::activation, "x"},
+         {p.dy, p.conv.output_elements() * kSize, Role::activation, "dy"},
+         {p.partials, p.splits * p.conv.weight_elements() * 4, Role::partial, "partials"}}};
+    std::copy(loads.begin(), loads.end(), all.begin() + 3);
+    return all;
   }
 
   static RK_DEVICE void run(const Params& p) {
@@ -104,16 +119,21 @@ struct ConvWgradKernel {
     const auto panels_x = [=](int32_t stage) { return panels_dy(stage) + kOperandBytes; };
 
     tile::GradientRows<Format, Tile::kTile, kDepth, kThreads, kVector> dy(conv, p.dy, first_filter);
-    tile::WindowRows<Format, Tile::kTile, kDepth, kThreads, kVector> x(conv, p.x, first_column);
+    constexpr int32_t kAhead = Tile::kStages - 1;
+    tile::WindowRows<Format, Prologue, Tile::kTile, kDepth, kThreads, kAhead, kVector> x(conv, p.x,
+                                                                                         first_column);
+    Prologue prologue(p.prologue, conv.channels, false);
+    if constexpr (Prologue::kTransforms) x.prepare(prologue);
     tile::WarpOuterProduct<Math, kWarpM, kWarpN, kDepth> accumulators(warp_row, warp_column);
 
     const int32_t stages = (pixels + kDepth - 1) / kDepth;
-    constexpr int32_t kAhead = Tile::kStages - 1;
     const auto load_stage = [&](int32_t stage) {
       if (stage < stages) {
         const int32_t pixel = first_pixel + stage * kDepth;
         dy.load(panels_dy(stage), pixel, first_pixel + pixels);
         x.load(panels_x(stage), pixel, first_pixel + pixels);
+      } else {
+        x.skip_load();
       }
       ptx::cp_async_commit();  // an empty group at the end, so that the wait below always counts the same
     };
@@ -121,6 +141,7 @@ struct ConvWgradKernel {
     for (int32_t stage = 0; stage < kAhead; ++stage) load_stage(stage);
     for (int32_t stage = 0; stage < stages; ++stage) {
       ptx::cp_async_wait<kAhead - 1>();  // this thread's part of the stage has landed,
+      if constexpr (Prologue::kTransforms) x.transform(panels_x(stage), prologue);
       ptx::barrier_sync();  // everybody's has, and everybody is done with the stage refilled next
       load_stage(stage + kAhead);
       accumulators.multiply(panels_dy(stage), panels_x(stage));
@@ -141,9 +162,9 @@ struct ConvWgradKernel {
   }
 };
 
-template <class Math, class Tile, bool kVector>
-void launch_conv_wgrad_tile(const WgradGemm& gemm) {
-  using Kernel = ConvWgradKernel<Math, Tile, kVector>;
+template <class Math, class Prologue, class Tile, bool kVector>
+void launch_conv_wgrad_tile(const WgradGemm& gemm, const typename Prologue::Params& prologue) {
+  using Kernel = ConvWgradKernel<Math, Prologue, Tile, kVector>;
   using Element = typename Kernel::Element;
   machine::launch<Kernel>(
       {.grid = {.x = static_cast<uint32_t>((gemm.conv.gemm_k() + Tile::kTile - 1) / Tile::kTile),
@@ -154,24 +175,40 @@ void launch_conv_wgrad_tile(const WgradGemm& gemm) {
        .stream = gemm.stream},
       {.conv = gemm.conv,
        .x = static_cast<const Element*>(gemm.x),
+       .prologue = prologue,
        .dy = static_cast<const Element*>(gemm.dy),
        .partials = gemm.partials,
        .pixels_per_split = gemm.pixels_per_split,
        .splits = gemm.splits});
 }
 
-template <class Math>
-void launch_conv_wgrad(const WgradGemm& gemm) {
+template <class Math, class Prologue>
+void launch_conv_wgrad_of(const WgradGemm& gemm, const typename Prologue::Params& prologue) {
   using LargeTile = std::conditional_t<std::is_same_v<Math, tile::Ffma>, WgradFfmaTile128, WgradTile128>;
   if (gemm.large_tile && gemm.vector) {
-    launch_conv_wgrad_tile<Math, LargeTile, true>(gemm);
-  } else if (gemm.vector) {
-    launch_conv_wgrad_tile<Math, WgradTile64, true>(gemm);
-  } else if (!gemm.large_tile) {
-    launch_conv_wgrad_tile<Math, WgradTile64, false>(gemm);
+    return launch_conv_wgrad_tile<Math, Prologue, LargeTile, true>(gemm, prologue);
+  }
+  if (gemm.vector) return launch_conv_wgrad_tile<Math, Prologue, WgradTile64, true>(gemm, prologue);
+  if constexpr (!Prologue::kTransforms) {
+    if (!gemm.large_tile) {
+      return launch_conv_wgrad_tile<Math, Prologue, WgradTile64, false>(gemm, prologue);
+    }
+  }
+  throw std::runtime_error(std::string("conv_wgrad ") + Math::kName +
+                           ": single elements have no large tile and no normalisation on load");
+}
+
+template <class Math>
+void launch_conv_wgrad(const WgradGemm& gemm) {
+  using Format = typename Math::Format;
+  if (gemm.normalise == nullptr) {
+    launch_conv_wgrad_of<Math, tile::AsIs<Format>>(gemm, {});
   } else {
-    throw std::runtime_error(std::string("conv_wgrad ") + Math::kName +
-                             ": single elements have no large tile");
+    launch_conv_wgrad_of<Math, tile::Normalised<Format, false>>(gemm, {.affine = gemm.normalise->affine,
+                                                                      .residual = nullptr,
+                                                                      .a = nullptr,
+                                                                      .mask = nullptr,
+                                                                      .relu = gemm.normalise->relu});
   }
 }
 

@@ -19,6 +19,10 @@ struct ConvGemm {
   int phases;            // of conv that exist; fprop has one
   tile::ConvGeometry conv[kDgradPhasesPerLaunch];
   const void* source;
+  const Normalise* normalise;  // fprop: source is multiplied normalised; or null
+  const BnGradient* gradient;  // dgrad: BatchNorm's gradient of source is multiplied; or null
+  void* transformed;           // what is multiplied, written too; fprop: or null
+  uint32_t* transformed_mask;  // fprop: bit = channel, set where transformed > 0; or null
   const void* weight;
   tile::Epilogue epilogue;
   Stream stream;
@@ -44,6 +48,7 @@ struct WgradGemm {
   bool vector;      // 16-byte cp.async of x and dy; false: element by element, 64x64 only
   tile::ConvGeometry conv;
   const void* x;
+  const Normalise* normalise;  // x is multiplied normalised; or null
   const void* dy;
   float* partials;           // [splits, k, r s c]
   int32_t pixels_per_split;  // a multiple of 64
@@ -77,6 +82,7 @@ void launch_bn_apply(const BnApply& problem, bool vector);
 void launch_bn_backward_reduce(const BnBackwardReduce& problem, bool vector);
 void launch_bn_backward_apply(const BnBackwardApply& problem, bool vector);
 void launch_bn_finalize(const BnFinalize& problem);
+void launch_bn_backward_finalize(const BnBackwardFinalize& problem);
 void launch_max_pool_backward(const MaxPool& forward, const void* dy, void* dx, bool vector);
 void launch_global_avg_pool_backward(const GlobalAvgPool& problem, bool vector);
 void launch_max_pool(const MaxPool& problem, bool vector);

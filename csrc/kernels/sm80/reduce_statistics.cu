@@ -1,8 +1,8 @@
-// The tiles' partial statistics become a tensor's: [row tiles, channels] pairs -> [2, channels].
+// The tiles' partial statistics become a tensor's: [row tiles, values, channels] -> [2, channels].
 //
-//   moments   (mean, M2) of the tiles -> mean and M2 over all pixels:
-//             mean = mean_0 + sum n_t d_t / N,  M2 = sum M2_t + sum n_t d_t^2 - (sum n_t d_t)^2 / N,  d_t =
-//             mean_t - mean_0
+//   moments   (pivot, mean - pivot, M2) of the tiles -> mean and M2 over all pixels:
+//             mean = mean_0 + sum n_t d_t / N,  M2 = sum M2_t + sum n_t d_t^2 - (sum n_t d_t)^2 / N,
+//             d_t = mean_t - mean_0
 //   gradient  (sum g, sum g (x - mean)) -> their sums
 //
 // In float64, whose cost here is nothing and which lets the tiles be added without a division each; the first
@@ -26,7 +26,7 @@ namespace {
 
 struct ReduceStatisticsKernel {
   struct Params {
-    const Words2* partials;  // [tiles, channels]
+    const float* partials;   // [tiles, kMomentsPerTile or kSumsPerTile, channels]
     float* result;           // [2, channels]
     int64_t tiles;
     int64_t tile_rows;  // pixels of every tile but the last
@@ -45,7 +45,8 @@ struct ReduceStatisticsKernel {
 
   static std::array<machine::Span, 2> spans(const Params& p) {
     using machine::Role;
-    return {{{p.partials, p.tiles * p.channels * 8, Role::activation, "partials"},
+    const int64_t values = p.moments ? kMomentsPerTile : kSumsPerTile;
+    return {{{p.partials, p.tiles * values * p.channels * 4, Role::activation, "partials"},
              {p.result, int64_t{p.channels} * 8, Role::output, "result"}}};
   }
 
@@ -63,23 +64,24 @@ struct ReduceStatisticsKernel {
 
     // Sums over this thread's tiles: (n d, n d^2, M2), or (first, second, nothing).
     double sums[kSums] = {};
-    float pivot = 0.f;
+    double mean_0 = 0.;
     if (exists) {
-      if (p.moments) pivot = std::bit_cast<float>(ptx::ld_global_nc(p.partials + channel).word[0]);
+      const auto partial = [&](int64_t tile, int value) {
+        const int64_t values = p.moments ? kMomentsPerTile : kSumsPerTile;
+        return static_cast<double>(ptx::ld_global_nc(p.partials + (tile * values + value) * p.channels + channel));
+      };
+      if (p.moments) mean_0 = partial(0, 0) + partial(0, 1);
       for (int64_t tile = lane; tile < p.tiles; tile += kLanes) {
-        const Words2 pair = ptx::ld_global_nc(p.partials + tile * p.channels + channel);
-        const auto first = std::bit_cast<float>(pair.word[0]);
-        const auto second = std::bit_cast<float>(pair.word[1]);
         if (p.moments) {
           const int64_t rows = p.pixels - tile * p.tile_rows;
           const auto n = static_cast<double>(rows < p.tile_rows ? rows : p.tile_rows);
-          const double d = static_cast<double>(first) - static_cast<double>(pivot);
+          const double d = partial(tile, 0) + partial(tile, 1) - mean_0;
           sums[0] += n * d;
           sums[1] += n * d * d;
-          sums[2] += static_cast<double>(second);
+          sums[2] += partial(tile, 2);
         } else {
-          sums[0] += static_cast<double>(first);
-          sums[1] += static_cast<double>(second);
+          sums[0] += partial(tile, 0);
+          sums[1] += partial(tile, 1);
         }
       }
     }
@@ -97,7 +99,7 @@ struct ReduceStatisticsKernel {
     if (p.moments) {
       const auto n = static_cast<double>(p.pixels);
       const double m2 = sums[2] + sums[1] - sums[0] * sums[0] / n;
-      sums[0] = static_cast<double>(pivot) + sums[0] / n;
+      sums[0] = mean_0 + sums[0] / n;
       sums[1] = m2 > 0. || m2 != m2 ? m2 : 0.;
     }
     ptx::st_global(p.result + channel, static_cast<float>(sums[0]));
@@ -114,7 +116,7 @@ void launch_reduce_statistics(const StatisticsReduction& problem) {
        .block = Kernel::kThreads,
        .smem = Kernel::kSmem,
        .stream = problem.stream},
-      {.partials = reinterpret_cast<const Words2*>(problem.partials),
+      {.partials = problem.partials,
        .result = problem.result,
        .tiles = problem.tiles,
        .tile_rows = problem.tile_rows,
