@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,25 +35,39 @@ class Batches:
     def __len__(self) -> int:
         return len(self._loader)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         for batch in self._loader:
             if isinstance(batch, UserError):
                 raise batch
             yield batch
 
 
+def stacked(items: Sequence[Item]) -> Batch:
+    """[(view, label), ...] -> views [n, 3, size, size] in channels_last, labels [n]."""
+    images, labels = zip(*items, strict=True)
+    return torch.stack(images).contiguous(memory_format=torch.channels_last), torch.tensor(labels)
+
+
 def batches(
-    images: Images, view: View, *, batch: int, workers: int = 0, rank: int = 0, world: int = 1
+    images: Images,
+    view: Callable[[Tensor], Any],
+    *,
+    batch: int,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    together: Callable[[Sequence[Any]], Any] = stacked,
 ) -> Batches:
     """Every image once and in order, `batch` at a time; the last batch may be smaller.
 
     Args:
         workers: processes that prepare images; 0 prepares them in this one.
         rank, world: take image rank, rank + world, rank + 2 world, ... only.
+        together: makes a batch of several (what `view` makes of an image, label).
     """
     mine = range(rank, len(images), world)
     keys = [[(index, None) for index in mine[k : k + batch]] for k in range(0, len(mine), batch)]
-    return _load(images, view, keys, workers)
+    return _load(images, view, keys, workers, together)
 
 
 def training_batches(
@@ -80,7 +95,8 @@ def training_batches(
         raise ValueError(f"training_batches: batch must be a multiple of world = {world}, got {batch}")
     if len(images) == 0:
         raise ValueError("training_batches: there are no images")
-    return _load(images, view, _Stream(len(images), batch, seed, range(first, last), rank, world), workers)
+    keys = _Stream(len(images), batch, seed, range(first, last), rank, world)
+    return _load(images, view, keys, workers, stacked)
 
 
 class _Stream:
@@ -116,10 +132,10 @@ def _mixed(seed: int, what: str, number: int) -> int:
 class _Viewed(Dataset):
     """key (index, seed) -> (view of the image, label), or the UserError that says why not."""
 
-    def __init__(self, images: Images, view: View) -> None:
+    def __init__(self, images: Images, view: Callable[[Tensor], Any]) -> None:
         self._images, self._view = images, view
 
-    def __getitem__(self, key: tuple[int, int | None]) -> Item | UserError:
+    def __getitem__(self, key: tuple[int, int | None]) -> tuple[Any, int] | UserError:
         index, seed = key
         try:
             image, label = self._images[index]
@@ -132,12 +148,17 @@ class _Viewed(Dataset):
             return self._view(image), label
 
 
-def _together(items: list[Item | UserError]) -> Batch | UserError:
-    for item in items:
-        if isinstance(item, UserError):
-            return item
-    images, labels = zip(*items, strict=True)
-    return torch.stack(images).contiguous(memory_format=torch.channels_last), torch.tensor(labels)
+class _Together:
+    """Several items -> a batch, or the UserError that is one of them."""
+
+    def __init__(self, together: Callable[[Sequence[Any]], Any]) -> None:
+        self._together = together
+
+    def __call__(self, items: list[Any]) -> Any:
+        for item in items:
+            if isinstance(item, UserError):
+                return item
+        return self._together(items)
 
 
 def _leave_signals_to_parent(worker: int) -> None:
@@ -146,11 +167,17 @@ def _leave_signals_to_parent(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _load(images: Images, view: View, keys: Sequence | _Stream, workers: int) -> Batches:
+def _load(
+    images: Images,
+    view: Callable[[Tensor], Any],
+    keys: Sequence | _Stream,
+    workers: int,
+    together: Callable[[Sequence[Any]], Any],
+) -> Batches:
     loader = DataLoader(
         _Viewed(images, view),
         batch_sampler=keys,
-        collate_fn=_together,
+        collate_fn=_Together(together),
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # the default would draw from torch's own and so disturb the caller's
