@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from .errors import Errors, check_labels, count, evaluating, logits_of
 from .views import CROP, Views
 
-Normalise = Callable[[Tensor], Tensor]
 Groups = list[tuple[Tensor, Tensor]]
 
 
@@ -55,18 +54,14 @@ def ensemble(members: Sequence[Scores]) -> Scores:
     return Scores(mean.float(), first.labels)
 
 
-class Viewed(torch.utils.data.Dataset[tuple[list[Tensor], int]]):
-    """Every view of every image of `images`, normalised; `images[i]` is (uint8 [3, H, W], label)."""
+class Normalised:
+    """image uint8 [3, H, W] -> all its views, normalised: what `data.batches` takes as a view."""
 
-    def __init__(self, images: Any, views: Views, normalise: Normalise) -> None:
-        self.images, self.views, self.normalise = images, views, normalise
+    def __init__(self, views: Views, normalise: Callable[[Tensor], Tensor]) -> None:
+        self._views, self._normalise = views, normalise
 
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[list[Tensor], int]:
-        image, label = self.images[index]
-        return [self.normalise(view) for view in self.views(image)], label
+    def __call__(self, image: Tensor) -> list[Tensor]:
+        return [self._normalise(view) for view in self._views(image)]
 
 
 def by_size(items: Sequence[tuple[Sequence[Tensor], int]]) -> tuple[Groups, Tensor]:
