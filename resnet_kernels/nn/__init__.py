@@ -4,6 +4,7 @@ from .blocks import BasicBlock, Bottleneck
 from .fusing import fuse, unfuse
 from .layers import ConvBNAct2d, ProjectionShortcut
 from .report import FuseReport, Row, fuse_report
+from .synchronised import SyncBatchNorm2d, convert_sync_batchnorm
 from .zero_pad import ZeroPadShortcut
 
 __all__ = [
@@ -13,7 +14,9 @@ __all__ = [
     "FuseReport",
     "ProjectionShortcut",
     "Row",
+    "SyncBatchNorm2d",
     "ZeroPadShortcut",
+    "convert_sync_batchnorm",
     "fuse",
     "fuse_report",
     "unfuse",

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from ..backend import backend
+from .groups import add_up, merge_moments
 from .operators import run
 
 PER_UNIT = 5  # tensors: weight, gamma, beta, running mean, running variance
@@ -41,6 +42,7 @@ class Unit(NamedTuple):
     relu: bool
     batch_stats: bool  # normalise with this batch's statistics; otherwise with the running ones
     weight_dtype: torch.dtype  # of the weight as given, and of its gradient; computed with in x's dtype
+    group: Any = None  # the processes whose batches are normalised as one; None: this one's alone
 
     @property
     def geometry(self) -> tuple[tuple[int, int], ...]:
@@ -73,6 +75,7 @@ class _Kept(NamedTuple):
     mean: Tensor
     var: Tensor
     mask: Tensor | None
+    count: Tensor | None  # values per channel in the group, [], where the unit is synchronised
 
 
 def below_autograd() -> contextlib.AbstractContextManager[Any]:
@@ -113,17 +116,19 @@ def _as_computed(weight: Tensor, x: Tensor) -> Tensor:
     return weight.to(x.dtype).contiguous(memory_format=torch.channels_last)
 
 
-def _finalize(
+def finalize(
     moments: Tensor,
-    count: int,
+    count: int | Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
     momentum: float,
 ) -> tuple[Tensor, ...]:
     """(mean, biased variance, new running mean, new running variance)."""
-    if not torch.compiler.is_compiling():
-        return run("bn_finalize", moments, float(count), running_mean, running_var, momentum)
-    # An operator's float makes a dynamic batch a constant of the compiled program; these are fused anyway.
+    if not isinstance(count, Tensor) and not torch.compiler.is_compiling():
+        mean, var, *running = run("bn_finalize", moments, float(count), running_mean, running_var, momentum)
+        return (mean, var) if running_mean is None else (mean, var, *running)
+    # An operator's float makes a dynamic batch a constant of the compiled program (which fuses these anyway),
+    # and a group's count would have to come from the device.
     mean, var = moments[0].clone(), moments[1] / count
     if running_mean is None or running_var is None:
         return mean, var
@@ -139,16 +144,19 @@ def _forward_unit(
     assert weight is not None
     weight = _as_computed(weight, x)
     running: list[Tensor] = []
+    count = None
     if unit.batch_stats:
         y, moments = run("conv_fprop_stats", x, weight, *unit.geometry, tf32)
-        mean, var, *new = _finalize(moments, pixels(y), running_mean, running_var, unit.momentum)
-        if running_mean is not None:
-            running = new
+        values: int | Tensor = pixels(y)
+        if unit.group is not None:
+            moments, values = merge_moments(moments, pixels(y), unit.group)
+            count = values
+        mean, var, *running = finalize(moments, values, running_mean, running_var, unit.momentum)
     else:
         assert running_mean is not None and running_var is not None
         y = run("conv_fprop", x, weight, None, None, None, None, 0.0, None, *unit.geometry, False, tf32)
         mean, var = running_mean, running_var
-    kept = _Kept(x, weight, gamma, beta, y, mean, var, None)
+    kept = _Kept(x, weight, gamma, beta, y, mean, var, None, count)
     a, mask = _activate(unit, kept, residual)
     return a, kept._replace(mask=mask), running
 
@@ -169,7 +177,9 @@ def _zero_pad_backward(h: Tensor, stride: tuple[int, int], like: Tensor) -> Tens
 def _backward_bn(unit: Unit, kept: _Kept, h: Tensor, sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(gradient of y, of gamma, of beta) from h and its sums."""
     vectors = kept.gamma, kept.mean, kept.var, unit.eps
-    if torch.compiler.is_compiling():  # as in `_finalize`
+    if kept.count is not None:
+        scaled = add_up(sums, unit.group) / kept.count, sums, 1.0
+    elif torch.compiler.is_compiling():  # as in `finalize`
         scaled = sums / pixels(kept.y), sums, 1.0
     else:
         scaled = sums, sums, float(pixels(kept.y))
