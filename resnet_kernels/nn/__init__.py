@@ -1,6 +1,6 @@
 """Layers, residual blocks, and `fuse`, which puts existing networks on this package's operators."""
 
-from .blocks import BasicBlock, Bottleneck
+from .blocks import BasicBlock, Bottleneck, PlainBlock
 from .fusing import fuse, unfuse
 from .layers import ConvBNAct2d, ProjectionShortcut
 from .report import FuseReport, Row, fuse_report
@@ -12,6 +12,7 @@ __all__ = [
     "Bottleneck",
     "ConvBNAct2d",
     "FuseReport",
+    "PlainBlock",
     "ProjectionShortcut",
     "Row",
     "SyncBatchNorm2d",
