@@ -162,9 +162,9 @@ class _Together:
 
 
 def _leave_signals_to_parent(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal: the parent stops in order and then ends its workers."""
+    """Ctrl-C, and a cluster's SIGTERM, reach all processes: the parent stops in order and ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _load(
