@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 
-def group_of(norm: nn.Module) -> Any:
+def group_of(norm: Any) -> Any:
     """The processes that share the statistics of a synchronised BatchNorm in training; None: this one alone.
 
     As in `torch.nn.SyncBatchNorm`, without torch.distributed initialised there is nothing to share.

@@ -75,7 +75,7 @@ class _Kept(NamedTuple):
     mean: Tensor
     var: Tensor
     mask: Tensor | None
-    count: Tensor | None  # values per channel in the group, [], where the unit is synchronised
+    values: Tensor | None  # how many per channel in the group, [], where the unit is synchronised
 
 
 def below_autograd() -> contextlib.AbstractContextManager[Any]:
@@ -144,19 +144,18 @@ def _forward_unit(
     assert weight is not None
     weight = _as_computed(weight, x)
     running: list[Tensor] = []
-    count = None
+    values = None
     if unit.batch_stats:
         y, moments = run("conv_fprop_stats", x, weight, *unit.geometry, tf32)
-        values: int | Tensor = pixels(y)
         if unit.group is not None:
             moments, values = merge_moments(moments, pixels(y), unit.group)
-            count = values
-        mean, var, *running = finalize(moments, values, running_mean, running_var, unit.momentum)
+        count = pixels(y) if values is None else values
+        mean, var, *running = finalize(moments, count, running_mean, running_var, unit.momentum)
     else:
         assert running_mean is not None and running_var is not None
         y = run("conv_fprop", x, weight, None, None, None, None, 0.0, None, *unit.geometry, False, tf32)
         mean, var = running_mean, running_var
-    kept = _Kept(x, weight, gamma, beta, y, mean, var, None, count)
+    kept = _Kept(x, weight, gamma, beta, y, mean, var, None, values)
     a, mask = _activate(unit, kept, residual)
     return a, kept._replace(mask=mask), running
 
@@ -177,8 +176,8 @@ def _zero_pad_backward(h: Tensor, stride: tuple[int, int], like: Tensor) -> Tens
 def _backward_bn(unit: Unit, kept: _Kept, h: Tensor, sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(gradient of y, of gamma, of beta) from h and its sums."""
     vectors = kept.gamma, kept.mean, kept.var, unit.eps
-    if kept.count is not None:
-        scaled = add_up(sums, unit.group) / kept.count, sums, 1.0
+    if kept.values is not None:
+        scaled = add_up(sums, unit.group) / kept.values, sums, 1.0
     elif torch.compiler.is_compiling():  # as in `finalize`
         scaled = sums / pixels(kept.y), sums, 1.0
     else:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import pickle
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torchvision.models import resnet
 
 import resnet_kernels as rk
@@ -289,3 +292,103 @@ def test_conversion_names_what_it_leaves():
         rk.nn.convert_sync_batchnorm(model)
     with pytest.raises(TypeError, match=r"model must be a torch.nn.Module, got int"):
         rk.nn.convert_sync_batchnorm(3)
+
+
+# ------------------------------------------------------------------------------------------------------------
+# DistributedDataParallel and fully sharded parameters
+
+
+def trained(model: nn.Module, forward: nn.Module, machine: str, split: int | None, sync: Any) -> Results:
+    """Two SGD steps of two micro-batches each; split None: the whole batch in this process alone.
+
+    sync(last): entered around each micro-batch.  The loss is a mean over the images of all processes, which
+    DistributedDataParallel's mean over processes makes of a sum over this process's.
+    """
+    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
+    losses = []
+    for step in range(2):
+        optimizer.zero_grad()
+        for micro in range(2):
+            x, g = (t + 0.1 * (2 * step + micro) for t in batch(6))
+            if split is not None:
+                x, g = part(x, split), 2 * part(g, split)
+            with sync(micro == 1), rk.backend(machine):
+                loss = (forward(x) * g).sum() / 12
+                loss.backward()
+            losses.append(loss.detach())
+        optimizer.step()
+    return {"losses": torch.stack(losses)} | {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+
+def without(_: bool) -> Any:
+    return contextlib.nullcontext()
+
+
+def ddp(machine: str, split: int, options: dict[str, Any]) -> Results:
+    model = rk.nn.convert_sync_batchnorm(rk.fuse(network()))
+    parallel = nn.parallel.DistributedDataParallel(model, **options)
+    return trained(
+        model, parallel, machine, split, lambda last: contextlib.nullcontext() if last else parallel.no_sync()
+    )
+
+
+@pytest.mark.parametrize("options", ({}, {"gradient_as_bucket_view": True}), ids=str)
+@pytest.mark.parametrize("machine", MACHINES)
+def test_data_parallel_is_the_whole_batch(machine, options, ranks):
+    """Two optimizer steps under DistributedDataParallel, two micro-batches each, the first with no_sync()."""
+    first, second = ranks.run(ddp, machine, 2, options)
+    want = trained(model := network(), model, "auto", None, without)
+    assert torch.allclose((first.pop("losses") + second.pop("losses")) / 2, want.pop("losses"), rtol=1e-4)
+    for name, value in want.items():
+        assert torch.equal(first[name], second[name]), name
+        assert distance(first[name], value) <= 1e-4, f"{name}: {distance(first[name], value):.1e}"
+
+
+def fsdp(machine: str, reshard: bool, fuse_first: bool, dtype: torch.dtype | None) -> Results:
+    """`fully_shard` of every block and of the rest; the state_dict put together again."""
+    model = network()
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    if fuse_first:
+        rk.fuse(model)
+    for module in (model[1], model[3], model):
+        fully_shard(module, reshard_after_forward=reshard, mp_policy=policy)
+    model = rk.nn.convert_sync_batchnorm(rk.fuse(model))
+    out = trained(model, model, machine, 2, lambda last: contextlib.nullcontext())
+    return {name: v.full_tensor() if hasattr(v, "full_tensor") else v for name, v in out.items()}
+
+
+@pytest.mark.parametrize(
+    "reshard,fuse_first", ((True, True), (False, False)), ids=("fused, sharded", "sharded, fused")
+)
+@pytest.mark.parametrize("machine", MACHINES)
+def test_fully_sharded_is_the_whole_batch(machine, reshard, fuse_first, ranks):
+    first, second = ranks.run(fsdp, machine, reshard, fuse_first, None)
+    want = trained(model := network(), model, "auto", None, without)
+    assert torch.allclose((first.pop("losses") + second.pop("losses")) / 2, want.pop("losses"), rtol=1e-4)
+    for name, value in want.items():
+        assert torch.equal(first[name], second[name]), name
+        assert distance(first[name], value) <= 2e-4, f"{name}: {distance(first[name], value):.1e}"
+
+
+def test_fully_sharded_in_bfloat16(simulator, ranks):
+    """Parameters gathered in bfloat16, buffers and shards in float32: as far from float32 as PyTorch's."""
+    ours, theirs = (
+        ranks.run(fsdp, machine, True, True, torch.bfloat16)[0] for machine in ("simulator", "aten")
+    )
+    want = trained(model := network(), model, "auto", None, without)
+    for name in want.keys() - {"losses"}:
+        error, peer = (distance(result[name], want[name]) for result in (ours, theirs))
+        assert ours[name].dtype == want[name].dtype
+        assert error <= 2 * peer + 0.02, f"{name}: {error:.1e}, PyTorch's {peer:.1e}"
+
+
+def test_unfuse_leaves_sharding_alone(ranks):
+    assert ranks.run(unfused_behind_sharding)
+
+
+def unfused_behind_sharding() -> None:
+    model = rk.fuse(network("torchvision"))
+    fully_shard(model.layer1[0])
+    with pytest.raises(TypeError, match=r"layer1.0 has become a FSDPFusedBasicBlock since fuse"):
+        rk.unfuse(model)
+    assert type(model) is not resnet.ResNet  # nothing was undone halfway
