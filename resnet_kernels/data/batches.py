@@ -162,7 +162,7 @@ class _Together:
 
 
 def _leave_signals_to_parent(worker: int) -> None:
-    """Ctrl-C, and a cluster's SIGTERM, reach all processes: the parent stops in order and ends its workers."""
+    """Ctrl-C, and a cluster's SIGTERM, reach all processes: the parent stops in order and ends them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

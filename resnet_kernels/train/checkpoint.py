@@ -1,27 +1,22 @@
 """Checkpoints: the whole state of a run in one file that is either the old one or the new one, never a part.
 
-A checkpoint is written to a temporary file beside its place, flushed to the disk and renamed.  It is read
-without executing anything in it (``weights_only=True``) and judged as a whole before any of it is used: the
-file is a zip archive whose every record has a checksum, which torch.load itself does not compare.
+How it is written and read safely is `archive`; it is judged as a whole before any of it is used.
 """
 
 from __future__ import annotations
 
-import os
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from resnet_kernels import models
 from resnet_kernels.data import Normalisation
 from resnet_kernels.errors import UserError
 
+from . import archive
 from .recipe import Recipe
 
 FILE = "checkpoint.pt"
@@ -73,18 +68,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     content["recipe"] = checkpoint.recipe.content()
     content["normalisation"] = checkpoint.normalisation.state()
     content["classes"] = list(checkpoint.classes)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        _sync_directory(path.parent)
-    except (OSError, RuntimeError) as error:  # RuntimeError: torch's archive writer, of a failed write
-        partial.unlink(missing_ok=True)
-        kept = "; the one before it is unchanged" if path.exists() else ""
-        raise UserError(f"the checkpoint {path} cannot be written: {error}{kept}") from error
+    archive.write(path, content)
 
 
 def read(path: Path | str) -> Checkpoint:
@@ -98,7 +82,7 @@ def read(path: Path | str) -> Checkpoint:
         path = path / FILE
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}: wanted a run's directory or its {FILE}")
-    content = _load(path)
+    content = archive.read(path)
     if not isinstance(content, Mapping) or content.get("format") != FORMAT:
         raise UserError(f"{path} is no checkpoint of a training run (weights alone cannot be resumed)")
     if content.get("version") != VERSION:
@@ -132,31 +116,3 @@ def network(path: Path | str) -> tuple[nn.Module, Checkpoint]:
     except RuntimeError as error:
         raise UserError(f"the weights in {path} are not those of {recipe.model}: {error}") from error
     return model.eval(), checkpoint
-
-
-def _load(path: Path) -> object:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-        if broken is not None:
-            raise UserError(f"the checkpoint {path} is damaged: the checksum of its record {broken} is wrong")
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except zipfile.BadZipFile as error:
-        raise UserError(f"{path} is truncated, damaged or no checkpoint ({error})") from error
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path} is no checkpoint of this package: it holds more than tensors and plain values, which is "
-            "not read because it could execute code"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, NotImplementedError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is damaged or no checkpoint ({reason})") from error
-
-
-def _sync_directory(directory: Path) -> None:
-    """Flush the rename itself to the disk."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

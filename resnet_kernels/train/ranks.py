@@ -72,6 +72,8 @@ class Ranks:
 def joined(device: str | None = None) -> Iterator[Ranks]:
     """The processes that torchrun started (it says so in the environment), or this one alone.
 
+    If torch.distributed is initialised already, its processes are taken and left as they are.
+
     Args:
         device: "cpu" or "cuda"; None for a GPU if there is one.
 
@@ -95,8 +97,11 @@ def joined(device: str | None = None) -> Iterator[Ranks]:
     if world == 1:
         yield Ranks(0, 1, 0, here)
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo")
+    begun = not dist.is_initialized()
+    if begun:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo")
     try:
         yield Ranks(dist.get_rank(), world, local, here)
     finally:
-        dist.destroy_process_group()
+        if begun:
+            dist.destroy_process_group()

@@ -134,9 +134,9 @@ def resume(
         trainer = Trainer(recipe, output, dataset, where, ranks, workers, model, state)
         here = machine_of(ranks)
         differing = [
-            f"{key} was {state.machine[key]}, is {here[key]}"
-            for key in here
-            if here[key] != state.machine[key]
+            f"{key} was {then}, is {here.get(key)}"
+            for key, then in state.machine.items()
+            if then != here.get(key)
         ]
         if differing and watcher is not None and ranks.first:
             watcher.noted("not bit for bit the run that was stopped: " + "; ".join(differing))

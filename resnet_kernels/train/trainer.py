@@ -269,8 +269,8 @@ def _network(recipe: Recipe, classes: int) -> nn.Module:
 def _load(network: nn.Module, state: Checkpoint, dataset: data.DataSet) -> None:
     if state.classes != dataset.classes:
         raise UserError(
-            f"the run began with images of {len(state.classes)} classes, {', '.join(state.classes[:3])}, ..., "
-            f"and these are of {len(dataset.classes)}, {', '.join(dataset.classes[:3])}, ...: give it its own"
+            f"it began with images of {len(state.classes)} classes ({', '.join(state.classes[:3])}, ...), "
+            f"and these have {len(dataset.classes)} ({', '.join(dataset.classes[:3])}, ...): give it its own"
         )
     try:
         network.load_state_dict(state.model)
