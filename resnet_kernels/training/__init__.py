@@ -10,6 +10,7 @@ from .batchnorm import sync_batch_norm_train
 from .chains import MEMORY, ConvBN, Identity, ZeroPad, chain_train, conv_bn_act_train, runs_kernels
 from .memory import saved_bytes
 from .pooling import global_avg_pool_train, linear_train, max_pool_train
+from .weights import forget_weights
 
 __all__ = [
     "MEMORY",
@@ -18,6 +19,7 @@ __all__ = [
     "ZeroPad",
     "chain_train",
     "conv_bn_act_train",
+    "forget_weights",
     "global_avg_pool_train",
     "linear_train",
     "max_pool_train",
