@@ -2,9 +2,6 @@
 
 | module     | holds                                                                    |
 |------------|--------------------------------------------------------------------------|
-| errors     | what a user can put right, as one line                                   |
-| machine    | which machine runs our kernels here                                      |
-| precision  | float32 with or without TF32                                             |
 | photograph | an image file as a network's input                                       |
 | networks   | our network, torchvision's and the oracle's, with the same weights       |
 | record     | which operator ran where, how often and how long                         |
@@ -13,6 +10,7 @@
 | predict    | the roofline: what an H200 could do at best                              |
 | run        | all of these, from photograph to result                                  |
 | show       | results on the terminal                                                  |
-| plots, report, report.css | results as one HTML file                                  |
+| plots      | the report's plots                                                       |
+| report     | results as one HTML file                                                 |
 | verify     | every operator and dtype against the error budget                        |
 """

@@ -53,10 +53,10 @@ def prepare(
     """
     import torchvision
 
-    from .. import models
+    from .. import flops, models
 
-    if name not in models.names():
-        raise UserError(f"no model {name!r}: choose one of {', '.join(models.names())}")
+    if name not in flops.TABLE_1:
+        raise UserError(f"no model {name!r}: choose one of {', '.join(flops.TABLE_1)}")
     if dtype not in DTYPES:
         raise UserError(f"no dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
     with torch.random.fork_rng(devices=[]):

@@ -5,21 +5,16 @@ Text stays text: the browser's own font, searchable, sharp in print.
 
 from __future__ import annotations
 
-import base64
-import functools
-import io
-import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from .. import flops
+from ..page.svg import GRID, INK, MUTED, OURS, PAGE, PAPER, PEER, figure, png, styled, svg
 from .compare import Unit
 from .predict import BANDWIDTH, PEAK, Prediction
 
-OURS, PEER, PAPER, INK, MUTED, GRID = "#d9480f", "#5c7cfa", "#adb5bd", "#212529", "#6c757d", "#e9ecef"
 STAGES = {
     "conv1": "#f59f00",
     "layer1": "#e8590c",
@@ -34,42 +29,13 @@ UNIT_ROUNDOFF = {
     torch.float32: (2.0**-24, "2⁻²⁴"),
 }
 
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["Inter", "Segoe UI", "Helvetica Neue", "Helvetica", "Arial", "DejaVu Sans"],
-    "font.size": 10.5,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "text.color": INK,
-    "legend.frameon": False,
-}
 
-
-def _styled(draw: Callable[..., str]) -> Callable[..., str]:
-    """Draw under `_STYLE`, whatever the user's own matplotlib settings are."""
-
-    @functools.wraps(draw)
-    def styled(*args: Any) -> str:
-        import matplotlib
-
-        with matplotlib.rc_context(_STYLE):
-            return draw(*args)
-
-    return styled
-
-
-@_styled
+@styled
 def errors_by_unit(units: Sequence[Unit], dtype: torch.dtype, ours: str) -> str:
     """Relative error of every unit, ours and PyTorch's, on a log scale; `ours` names our machine."""
     from matplotlib.ticker import LogLocator, NullLocator
 
-    figure, axes = _figure(10.4, 3.9)
+    drawn, axes = figure(10.4, 3.9)
     positions = np.arange(len(units))
     for position, unit in zip(positions, units, strict=True):
         axes.plot(
@@ -79,7 +45,7 @@ def errors_by_unit(units: Sequence[Unit], dtype: torch.dtype, ours: str) -> str:
         positions,
         [unit.peer for unit in units],
         s=70,
-        facecolor="white",
+        facecolor=PAGE,
         edgecolor=PEER,
         lw=1.8,
         label="PyTorch",
@@ -107,13 +73,13 @@ def errors_by_unit(units: Sequence[Unit], dtype: torch.dtype, ours: str) -> str:
     axes.set_xlabel("unit: stem, residual blocks (stage.block), head")
     axes.grid(axis="y", color=GRID, which="major")
     axes.legend(loc="lower left", ncols=3, bbox_to_anchor=(-0.01, 1.0))
-    return _svg(figure, "errors", "Relative error against float64 of each unit, ours and PyTorch's")
+    return svg(drawn, "errors", "Relative error against float64 of each unit, ours and PyTorch's")
 
 
-@_styled
+@styled
 def flops_by_stage(model: flops.Count, paper: flops.Count) -> str:
     """Giga multiply-adds of each stage: this network beside the paper's stride placement."""
-    figure, axes = _figure(6.6, 3.5)
+    drawn, axes = figure(6.6, 3.5)
     stages = list(model.by_stage())
     positions, width = np.arange(len(stages)), 0.38
     for offset, count, color, label in (
@@ -145,15 +111,15 @@ def flops_by_stage(model: flops.Count, paper: flops.Count) -> str:
         columnspacing=1.2,
     )
     axes.tick_params(length=0)
-    return _svg(figure, "stages", "Multiply-adds of each stage")
+    return svg(drawn, "stages", "Multiply-adds of each stage")
 
 
-@_styled
+@styled
 def roofline(fused: Prediction) -> str:
     """Attainable TFLOP/s over arithmetic intensity, one dot a layer of our schedule, sized by its least
     time.
     """
-    figure, axes = _figure(6.6, 3.9)
+    drawn, axes = figure(6.6, 3.9)
     intensity = np.logspace(-0.5, 4, 200)
     axes.plot(intensity, np.minimum(intensity * BANDWIDTH, PEAK) / 1e12, color=INK, lw=1.6)
     ridge = PEAK / BANDWIDTH
@@ -165,7 +131,7 @@ def roofline(fused: Prediction) -> str:
         x = [2 * floor.layer.macs / floor.layer.bytes for floor in floors]
         y = [2 * floor.layer.macs / floor.seconds / 1e12 for floor in floors]
         sizes = [20 + 160 * floor.seconds / longest for floor in floors]
-        axes.scatter(x, y, s=sizes, color=color, alpha=0.65, edgecolor="white", lw=0.8, label=stage, zorder=3)
+        axes.scatter(x, y, s=sizes, color=color, alpha=0.65, edgecolor=PAGE, lw=0.8, label=stage, zorder=3)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(10, 3000)
@@ -183,13 +149,13 @@ def roofline(fused: Prediction) -> str:
     )
     for handle in legend.legend_handles:
         handle.set_sizes([40])
-    return _svg(figure, "roofline", f"Roofline at batch {fused.batch}: predicted, not measured")
+    return svg(drawn, "roofline", f"Roofline at batch {fused.batch}: predicted, not measured")
 
 
-@_styled
+@styled
 def floors(prediction: Prediction) -> str:
     """The least time of every layer in order, coloured by what bounds it."""
-    figure, axes = _figure(10.4, 2.9)
+    drawn, axes = figure(10.4, 2.9)
     values = [floor.seconds * 1e6 for floor in prediction.floors]
     colors = [OURS if floor.bound == "math" else PEER for floor in prediction.floors]
     axes.bar(np.arange(len(values)), values, 0.78, color=colors)
@@ -211,8 +177,8 @@ def floors(prediction: Prediction) -> str:
         for color, label in ((PEER, "memory bound"), (OURS, "bound by arithmetic"))
     ]
     axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, fontsize=9.5)
-    return _svg(
-        figure, "floors", f"Least time of every layer, batch {prediction.batch}: predicted, not measured"
+    return svg(
+        drawn, "floors", f"Least time of every layer, batch {prediction.batch}: predicted, not measured"
     )
 
 
@@ -227,39 +193,3 @@ def activity(values: np.ndarray | None) -> str:
     low, high = np.percentile(values, (2, 98))
     scaled = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
     return png((colormaps["inferno"](scaled)[..., :3] * 255).round().astype(np.uint8))
-
-
-def png(pixels: Any) -> str:
-    """An image ([H, W, 3] bytes, or PIL's) as a data URI."""
-    from PIL import Image
-
-    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _figure(width: float, height: float) -> tuple[Any, Any]:
-    """A figure (inches) of its own, outside pyplot: no state is shared and no display is asked for."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.add_subplot()
-
-
-def _svg(figure: Any, name: str, title: str) -> str:
-    """The figure as <svg> that scales with the page; ids begin with `name` so that plots can share a
-    page.
-    """
-    import matplotlib
-
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\1{name}-", svg)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{title}" class="plot"', 1).strip()

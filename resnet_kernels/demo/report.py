@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import os
 import platform
-import tempfile
-from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
@@ -14,32 +11,20 @@ import numpy as np
 import torch
 
 from .. import __version__, flops
-from ..errors import UserError
+from ..page import html, svg
 from . import plots
 from .compare import Logits, Unit
 from .predict import BANDWIDTH, LABEL, PEAK
 from .run import Demonstration
 
-Row = Sequence[str]
-
 
 def write(demo: Demonstration, path: Path) -> None:
     """Write the report to `path`, whole or not at all; UserError if the place cannot be written."""
-    text = page(demo)
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, suffix=".part", delete=False
-        ) as file:
-            file.write(text)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
-    except OSError as error:
-        raise UserError(f"cannot write the report {path}: {error.strerror or error}") from error
+    html.write(page(demo), path)
 
 
 def page(demo: Demonstration) -> str:
     """The report as HTML."""
-    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     sections = (
         _accuracy(demo),
         _seen(demo),
@@ -49,12 +34,8 @@ def page(demo: Demonstration) -> str:
         _predicted(demo),
         _again(demo),
     )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(_title(demo))}</title>\n<style>\n{style}</style></head>\n<body>\n"
-        f"{_header(demo)}\n<main>\n{_cards(demo)}\n{''.join(sections)}\n{_footer()}</main>\n</body></html>\n"
-    )
+    body = f"{_cards(demo)}\n{''.join(sections)}\n{_footer()}"
+    return html.document(_title(demo), _header(demo), body)
 
 
 def _title(demo: Demonstration) -> str:
@@ -78,16 +59,19 @@ def _header(demo: Demonstration) -> str:
         else "No GPU and no simulator here: the operators fell back to PyTorch's own composition"
     )
     photos = "".join(
-        f'<figure><img src="{plots.png(shot.crop)}" alt="{escape(shot.name)}">'
+        f'<figure><img src="{svg.png(shot.crop)}" alt="{escape(shot.name)}">'
         f"<figcaption>{escape(shot.name)}</figcaption></figure>"
         for shot in demo.photographs[:2]
     )
-    return (
-        f'<header class="hero"><div><div><h1>{_name(demo)}, every layer beside float64</h1>\n'
-        f"<p>{what}; compared, unit by unit, with an independent oracle and with PyTorch.</p>\n"
-        f"<p>{escape(demo.networks.weights_note[0].upper() + demo.networks.weights_note[1:])}.</p>\n"
-        f'<div class="facts">{"".join(f"<span>{escape(fact)}</span>" for fact in facts)}</div></div>\n'
-        f'<div class="photos">{photos}</div></div></header>'
+    note = demo.networks.weights_note
+    return html.hero(
+        f"{_name(demo)}, every layer beside float64",
+        (
+            f"{what}; compared, unit by unit, with an independent oracle and with PyTorch.",
+            f"{escape(note[0].upper() + note[1:])}.",
+        ),
+        facts,
+        f'<div class="photos">{photos}</div>',
     )
 
 
@@ -113,24 +97,20 @@ def _cards(demo: Demonstration) -> str:
             f"run for one image, where PyTorch’s eager mode runs {kernels}",
         ),
     )
-    return (
-        '<div class="cards">'
-        + "".join(f'<div class="card"><b>{figure}</b><span>{text}</span></div>' for figure, text in cards)
-        + "</div>"
-    )
+    return html.cards(cards)
 
 
 def _accuracy(demo: Demonstration) -> str:
     result = demo.comparison
     plot = plots.errors_by_unit(result.units, demo.networks.dtype, _where_ours(demo))
     rows = [_unit_row(unit) for unit in result.units]
-    table = _table(("unit", "output", "#ours", "#PyTorch", "#ratio", "#seconds", ""), rows)
-    whole = _table(
+    table = html.table(("unit", "output", "#ours", "#PyTorch", "#ratio", "#seconds", ""), rows)
+    whole = html.table(
         ("photograph", "#ours", "#PyTorch", "#ratio", "allowed", "likeliest class", ""),
         [_logits_row(logits) for logits in result.logits],
     )
     top = "".join(_top(demo, logits) for logits in result.logits)
-    return _section(
+    return html.section(
         "How far from float64",
         "<p>Each unit is fed the float64 oracle’s input, rounded to the dtype, so that no unit’s error hides "
         'in another’s. <span class="ours">Ours</span> and <span class="peer">PyTorch’s</span> are relative '
@@ -153,13 +133,13 @@ def _why(demo: Demonstration) -> str:
     )
 
 
-def _unit_row(unit: Unit) -> Row:
+def _unit_row(unit: Unit) -> html.Row:
     shape = " × ".join(map(str, unit.shape[1:]))
     errors = _error(unit.ours), _error(unit.peer), f"{unit.ratio:.2f}"
-    return (unit.name, shape, *errors, f"{unit.seconds:.2f}", _verdict(unit.passed))
+    return (unit.name, shape, *errors, f"{unit.seconds:.2f}", html.verdict(unit.passed))
 
 
-def _logits_row(logits: Logits) -> Row:
+def _logits_row(logits: Logits) -> html.Row:
     top = logits.top(1)
     same = top["ours"] == top["reference"]
     agreement = "the same as in float64" if same else "another than in float64"
@@ -171,7 +151,7 @@ def _logits_row(logits: Logits) -> Row:
         f"{ratio:.2f}",
         f"{logits.limit:.2f} × PyTorch's",
         agreement,
-        _verdict(logits.passed),
+        html.verdict(logits.passed),
     )
 
 
@@ -183,19 +163,19 @@ def _top(demo: Demonstration, logits: Logits) -> str:
     best = logits.top(5)["ours"]
     columns = [_softmax(values) for values in (logits.ours, logits.peer, logits.reference)]
     rows = [[escape(names[i]), *(f"{100 * column[i]:.2f} %" for column in columns)] for i in best]
-    table = _table(("class", "#ours", "#PyTorch", "#float64"), rows)
+    table = html.table(("class", "#ours", "#PyTorch", "#float64"), rows)
     return f"<h3>What it sees in {escape(logits.photograph)}</h3>{table}"
 
 
 def _seen(demo: Demonstration) -> str:
     """The mean activity after the stem and the stages."""
     last = {unit.name.split(".")[0]: unit for unit in demo.comparison.units if unit.activity is not None}
-    figures = _picture(plots.png(demo.photographs[0].crop), "the network’s input")
+    figures = _picture(svg.png(demo.photographs[0].crop), "the network’s input")
     for name, unit in last.items():
         channels, height, width = unit.shape[1:]
         caption = f"after {name}<br>{channels} channels, {height} × {width}"
         figures += _picture(plots.activity(unit.activity), caption)
-    return _section(
+    return html.section(
         "What the layers answer",
         f"<p>Mean over channels of |y|, as computed {_where_ours(demo)}.</p>"
         f'<div class="strip">{figures}</div>',
@@ -209,7 +189,7 @@ def _picture(uri: str, caption: str) -> str:
 def _costs(demo: Demonstration) -> str:
     plot = plots.flops_by_stage(demo.count, demo.paper)
     rows, here = [], []
-    for name in flops.names():
+    for name in flops.TABLE_1:
         v1 = flops.count(name, stride_in="1x1")
         v15 = flops.count(name)
         row = (
@@ -222,7 +202,7 @@ def _costs(demo: Demonstration) -> str:
         )
         rows.append(row)
         here.append(name == demo.options.model)
-    table = _table(
+    table = html.table(
         (
             "",
             "#table 1",
@@ -234,7 +214,7 @@ def _costs(demo: Demonstration) -> str:
         rows,
         here,
     )
-    return _section(
+    return html.section(
         "What it costs, beside the paper",
         "<p>A MAC is one multiply-add of a convolution or of the classifier: two FLOPs. The paper’s table 1 "
         "says FLOPs and counts MACs, at 224 × 224, with a bottleneck’s stride in its first 1x1 convolution. "
@@ -261,17 +241,18 @@ def _where(demo: Demonstration) -> str:
         if demo.machine.backend == "simulator"
         else "Seconds are wall time, launches included."
     )
-    return _section(
+    return html.section(
         "What ran where",
         f"<p>Counted by PyTorch’s dispatcher while the whole network ran, per image. {clock}</p>"
-        + _table(("operator", "machine", "#calls", "#GMACs", "#seconds"), rows),
+        + html.table(("operator", "machine", "#calls", "#GMACs", "#seconds"), rows),
     )
 
 
 def _counted(demo: Demonstration) -> str:
     counted = demo.counters
     if not counted.rows:
-        return _section("What the kernels move", f'<p class="note">No counters: {escape(counted.note)}.</p>')
+        why = f'<p class="note">No counters: {escape(counted.note)}.</p>'
+        return html.section("What the kernels move", why)
     rows = [
         (
             escape(row.layer),
@@ -285,9 +266,9 @@ def _counted(demo: Demonstration) -> str:
     heads = ("layer", "input", "kernel", "#KiB touched")
     ratios = ("#touched /<br>tensors", "#requested /<br>useful", "#vectors<br>alike")
     more = ("#shared waves /<br>ideal", "#MACs done /<br>needed")
-    return _section(
+    return html.section(
         "What the kernels move",
-        f"<p>{escape(counted.note)}.</p>{_table((*heads, *ratios, *more), rows)}"
+        f"<p>{escape(counted.note)}.</p>{html.table((*heads, *ratios, *more), rows)}"
         '<p class="note">1.000 is ideal. Touched / tensors: every byte of every tensor crosses memory once. '
         "Requested / useful: sectors that warps ask for against bytes that their lanes want, in activations, "
         "weights and outputs; beside it the same of BatchNorm’s vectors. Shared waves: bank conflicts. "
@@ -313,10 +294,10 @@ def _predicted(demo: Demonstration) -> str:
         )
         for name, prediction in schedules
     ]
-    table = _table(("schedule", "#kernels", "#GB", "#ms at least", "#images/s at most"), rows)
+    table = html.table(("schedule", "#kernels", "#GB", "#ms at least", "#images/s at most"), rows)
     roofs = f"{BANDWIDTH / 1e12:.1f} TB/s, FLOPs / {PEAK / 1e12:.0f} TFLOP/s"
-    return _section(
-        f'What an H200 could do <span class="tag">{LABEL}</span>',
+    return html.section(
+        f"What an H200 could do{html.tag(LABEL)}",
         f"<p>No layer is faster than max(bytes / {roofs}). The sum over layers, bf16 at batch "
         f"{demo.fused.batch}, is a floor for the time and a ceiling for the rate: what can be hoped for, "
         "not what "
@@ -338,7 +319,7 @@ def _again(demo: Demonstration) -> str:
     command += "".join(f" --image {image}" for image in options.images)
     command += f" --weights {options.weights}" if options.weights else ""
     versions = f"Python {platform.python_version()}, PyTorch {torch.__version__}, NumPy {np.__version__}"
-    return _section(
+    return html.section(
         "Once more",
         f"<pre>{escape(command)}</pre>"
         f'<p class="note">{escape(versions)}; {escape(platform.platform())}. Weights, photographs and '
@@ -355,26 +336,6 @@ def _footer() -> str:
 def _where_ours(demo: Demonstration) -> str:
     places = {"cuda": "on the GPU", "simulator": "on the simulator"}
     return places.get(demo.machine.backend, "as PyTorch’s composition")
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{title}</h2>\n{body}</section>\n"
-
-
-def _table(heads: Iterable[str], rows: Iterable[Row], marked: Sequence[bool] = ()) -> str:
-    """A table; a head that begins with # is a numeric column."""
-    heads = list(heads)
-    opening = [' class="n">' if head.startswith("#") else ">" for head in heads]
-    top = "".join(f"<th{o}{head.removeprefix('#')}</th>" for o, head in zip(opening, heads, strict=True))
-    body = ""
-    for i, row in enumerate(rows):
-        cells = "".join(f"<td{o}{cell}</td>" for o, cell in zip(opening, row, strict=True))
-        body += ('<tr class="here">' if i < len(marked) and marked[i] else "<tr>") + cells + "</tr>"
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _verdict(passed: bool) -> str:
-    return '<span class="pass">pass</span>' if passed else '<span class="fail">fail</span>'
 
 
 def _error(value: float) -> str:

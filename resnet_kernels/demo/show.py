@@ -1,4 +1,4 @@
-"""Results on the terminal: the demonstration, `verify`, and the counts."""
+"""Results on the terminal: the demonstration, and `verify`."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def costs(model: str | None = None) -> Table:
         "#M parameters",
         caption="1 MAC = 2 FLOPs; the paper writes FLOPs and counts MACs, with the stride in the first 1x1.",
     )
-    for name in flops.names():
+    for name in flops.TABLE_1:
         v1, v15 = flops.count(name, stride_in="1x1"), flops.count(name)
         shown.add_row(
             name,
@@ -111,61 +111,6 @@ def costs(model: str | None = None) -> Table:
             style="bold" if name == model else None,
         )
     return shown
-
-
-def stages(count: flops.Count, stride_in: str) -> Table:
-    """A count, stage by stage."""
-    shown = table(
-        _counted(count, stride_in), "stage", "#layers", "#GMACs", "#GFLOPs", "#M parameters", "#MB moved"
-    )
-    names = list(dict.fromkeys(layer.stage for layer in count.layers))
-    for name in [*names, "all"]:
-        layers = [layer for layer in count.layers if name in (layer.stage, "all")]
-        macs, moved = sum(layer.macs for layer in layers), sum(layer.bytes for layer in layers)
-        params = sum(layer.params for layer in layers)
-        if name == "all":
-            shown.add_section()
-        shown.add_row(
-            name,
-            str(len(layers)),
-            f"{macs / 1e9:.3f}",
-            f"{2 * macs / 1e9:.3f}",
-            f"{params / 1e6:.2f}",
-            f"{moved / 1e6:.1f}",
-            style="bold" if name == "all" else None,
-        )
-    shown.caption = _convention(count)
-    return shown
-
-
-def layers(count: flops.Count, stride_in: str) -> Table:
-    """A count, layer by layer."""
-    heads = ("layer", "computes", "input", "weight", "output", "#MMACs", "#params", "#KiB")
-    shown = table(_counted(count, stride_in), *heads)
-    for layer in count.layers:
-        shown.add_row(
-            layer.name,
-            layer.kind,
-            "x".join(map(str, layer.input[1:])),
-            "x".join(map(str, layer.weight)) if layer.weight else "",
-            "x".join(map(str, layer.output[1:])),
-            f"{layer.macs / 1e6:.2f}",
-            f"{layer.params}",
-            f"{layer.bytes / 1024:.1f}",
-        )
-    shown.caption = _convention(count)
-    return shown
-
-
-def _counted(count: flops.Count, stride_in: str) -> str:
-    size = " x ".join(map(str, count.input))
-    return f"{count.name}, {size}, {count.dtype}, stride in the {stride_in}"
-
-
-def _convention(count: flops.Count) -> str:
-    beside = f" The paper's table 1: {count.paper_gmacs}." if count.paper_gmacs else ""
-    total = f"{count.macs / 1e9:.3f} GMACs = {count.flops / 1e9:.3f} GFLOPs"
-    return f"{total}; convolutions and classifier only.{beside}"
 
 
 def verification(results: list[Result], console: Console) -> None:

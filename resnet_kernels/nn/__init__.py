@@ -1,9 +1,10 @@
 """Layers, residual blocks, and `fuse`, which puts existing networks on this package's operators."""
 
-from .blocks import BasicBlock, Bottleneck
+from .blocks import BasicBlock, Bottleneck, PlainBlock
 from .fusing import fuse, unfuse
 from .layers import ConvBNAct2d, ProjectionShortcut
 from .report import FuseReport, Row, fuse_report
+from .synchronised import SyncBatchNorm2d, convert_sync_batchnorm
 from .zero_pad import ZeroPadShortcut
 
 __all__ = [
@@ -11,9 +12,12 @@ __all__ = [
     "Bottleneck",
     "ConvBNAct2d",
     "FuseReport",
+    "PlainBlock",
     "ProjectionShortcut",
     "Row",
+    "SyncBatchNorm2d",
     "ZeroPadShortcut",
+    "convert_sync_batchnorm",
     "fuse",
     "fuse_report",
     "unfuse",

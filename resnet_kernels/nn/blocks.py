@@ -1,4 +1,4 @@
-"""The paper's two residual blocks (figure 5), with torchvision's attribute names and keys.
+"""The paper's two residual blocks (figure 5), with torchvision's attribute names and keys, and the plain one.
 
 In evaluation every convolution with its BatchNorm and ReLU is one operator, and the residual add and the last
 ReLU are inside the last convolution's epilogue.  In training a block is one fused function, forward and
@@ -125,3 +125,41 @@ class Bottleneck(_Block):
         self.relu = nn.ReLU(inplace=True)
         self.downsample = downsample
         self.stride = stride
+
+
+class PlainBlock(chain.Chained):
+    """Two 3x3 convolutions without a shortcut: a pair of the plain networks' layers (section 3.3).
+
+    Keys conv1, bn1, conv2, bn2, as `BasicBlock`: [N, C, H, W] -> [N, K, ceil(H/stride), ceil(W/stride)].
+    A contiguous input is converted to channels_last once on entry.
+
+    Args:
+        in_channels: C of the input.
+        channels: C of both convolutions and of the output.
+        stride: of the first convolution.
+
+    Raises:
+        ValueError, TypeError: an argument is out of range; the message names it.
+    """
+
+    expansion = 1
+    BODY = ("conv1", "bn1", "relu", "conv2", "bn2", "relu")
+
+    def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
+        super().__init__()
+        for name, value in (("in_channels", in_channels), ("channels", channels), ("stride", stride)):
+            positive("PlainBlock", name, value)
+        self.conv1 = _conv(in_channels, channels, 3, stride)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = _conv(channels, channels, 3)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.stride = stride
+
+    def rk_chains(self) -> tuple[tuple[str, ...], ...]:
+        return (self.BODY,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if chain.stays_pytorch(self, x):
+            return chain.one_by_one(chain.links(self, self.BODY), x, None)
+        return train.run(self, self.BODY, x)

@@ -30,6 +30,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from resnet_kernels import ops, training
 
+from .synchronised import SyncBatchNorm2d
+
 ADD = "+ shortcut"  # a chain's name for the residual add
 FLATTEN = "flatten"  # a chain's name for torch.flatten(x, 1)
 
@@ -138,14 +140,14 @@ def _bn_reason(bn: Any, assume_eval: bool, training: bool = False) -> str | None
     training: whether what computes it may also take the batch's statistics.
     """
     frozen = False
-    if type(bn) is not nn.BatchNorm2d and type(bn) is not nn.SyncBatchNorm:
+    if type(bn) not in (nn.BatchNorm2d, nn.SyncBatchNorm, SyncBatchNorm2d):
         frozen = is_frozen(bn)
         if not frozen:
             return _unlike(bn, "nn.BatchNorm2d")
     if not untouched(bn):
         return _touched_by(bn)
     if training and not frozen and (bn.training or bn.running_mean is None):
-        return "it is synchronised" if type(bn) is nn.SyncBatchNorm else None
+        return None
     if bn.running_mean is None or bn.running_var is None:
         return "it has no running statistics"
     if not frozen and bn.training and not assume_eval:

@@ -72,9 +72,17 @@ def unfuse(model: Model) -> Model:
         `model` itself.
 
     Raises:
-        TypeError: `model` is not an ``nn.Module``.
+        TypeError: `model` is not an ``nn.Module``, or a module's class was exchanged again after `fuse`, as
+            ``fully_shard`` does.
     """
     _check("unfuse", model)
+    for name, module in model.named_modules():
+        if isinstance(module, FusedModule) and type(module) is not fused_class(
+            module._rk_base, module._rk_family
+        ):
+            raise TypeError(
+                f"unfuse: {name or 'the model'} has become a {type(module).__name__} since fuse: unfuse first"
+            )
     for module in list(model.modules()):
         if isinstance(module, FusedModule):
             module.__class__ = module._rk_base  # type: ignore[assignment]

@@ -3,18 +3,13 @@
 `run` and `run_block` are what the modules of this package call: in evaluation they are `chain.run`, in
 training they walk the same plan.  Convolutions with BatchNorm and ReLU that follow one another become one
 `training.chain_train`, a residual block one with its shortcut inside.  What has no fused training is computed
-by the module itself, as in evaluation.
-
-Buffers change as `torch.nn.BatchNorm2d` changes them.  A forward that runs inside a backward pass computes
-again what was computed before (activation checkpointing): there the first forward has updated the running
-statistics and ``num_batches_tracked``, and they are left alone.
+by the module itself, as in evaluation.  The running statistics are moved by statistics.py.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from resnet_kernels import training
@@ -22,6 +17,7 @@ from resnet_kernels.training import ConvBN, Identity, ZeroPad
 
 from . import chain
 from .chain import Chained, Step
+from .statistics import count_batch, group_of, update
 from .zero_pad import ZeroPadShortcut
 
 
@@ -84,7 +80,7 @@ def _chain(steps: list[Step], x: Tensor, skip: _Skip | None, whole: bool, memory
         else:
             shortcut = inside
     x, running = training.chain_train(x, layers, shortcut, memory=memory)
-    _update(norms, running)
+    update(norms, running)
     return x
 
 
@@ -111,7 +107,7 @@ def _layer(step: Step) -> ConvBN:
     batch_stats = norm.training and not chain.is_frozen(norm)
     if batch_stats:
         if norm.track_running_stats:
-            momentum = _momentum(norm)
+            momentum = count_batch(norm)
         else:
             mean = var = None
     elif mean is None:
@@ -129,36 +125,8 @@ def _layer(step: Step) -> ConvBN:
         padding=conv.padding,
         dilation=conv.dilation,
         relu=step.relu,
+        process_group=group_of(norm) if norm.training else None,
     )
-
-
-def _recomputing() -> bool:
-    """Whether this forward runs inside a backward pass."""
-    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
-
-
-def _momentum(norm: Any) -> float:
-    """The share of this batch in the running statistics; with momentum=None that of a cumulative average."""
-    if norm.num_batches_tracked is not None and not _recomputing():
-        norm.num_batches_tracked.add_(1)
-    if norm.momentum is not None:
-        return norm.momentum
-    return 0.0 if norm.num_batches_tracked is None else 1.0 / float(norm.num_batches_tracked)
-
-
-def _update(norms: list[Any], running: list[tuple[Tensor, Tensor] | None]) -> None:
-    """Copy new running statistics into the BatchNorms they belong to."""
-    if _recomputing():
-        return
-    old: list[Tensor] = []
-    new: list[Tensor] = []
-    for norm, fresh in zip(norms, running, strict=True):
-        if fresh is not None:
-            old += [norm.running_mean, norm.running_var]
-            new += fresh
-    if old:
-        with torch.no_grad():
-            torch._foreach_copy_(old, new)
 
 
 def _step(step: Step, x: Tensor, skip: _Skip, memory: str) -> Tensor:

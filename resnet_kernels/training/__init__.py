@@ -6,9 +6,11 @@ are differentiable once, in every dtype the kernels take, and equal PyTorch's mo
 """
 
 from . import operators as operators
+from .batchnorm import sync_batch_norm_train
 from .chains import MEMORY, ConvBN, Identity, ZeroPad, chain_train, conv_bn_act_train, runs_kernels
 from .memory import saved_bytes
 from .pooling import global_avg_pool_train, linear_train, max_pool_train
+from .weights import forget_weights
 
 __all__ = [
     "MEMORY",
@@ -17,9 +19,11 @@ __all__ = [
     "ZeroPad",
     "chain_train",
     "conv_bn_act_train",
+    "forget_weights",
     "global_avg_pool_train",
     "linear_train",
     "max_pool_train",
     "runs_kernels",
     "saved_bytes",
+    "sync_batch_norm_train",
 ]

@@ -20,6 +20,7 @@ from torch import Tensor
 from .. import _aten, _checks, _register, ops
 from ..backend import backend, for_cpu, for_cuda
 from .function import Chain, ChainFunction, Unit
+from .groups import shared_group
 
 _Pair = int | Sequence[int]
 MEMORY = ("save", "recompute")
@@ -36,6 +37,8 @@ class ConvBN(NamedTuple):
             ones are constants.
         momentum: of the running statistics; the share of the new value.
         relu: whether a ReLU follows (behind the add, for the last of a chain).
+        process_group: of torch.distributed; under ``batch_stats`` the statistics are those of the batches of
+            all its processes (synchronised BatchNorm), which all have to make the same calls.
     """
 
     weight: Tensor
@@ -50,6 +53,7 @@ class ConvBN(NamedTuple):
     padding: _Pair = 0
     dilation: _Pair = 1
     relu: bool = True
+    process_group: Any = None
 
 
 class ZeroPad(NamedTuple):
@@ -92,6 +96,7 @@ def conv_bn_act_train(
     padding: _Pair = 0,
     dilation: _Pair = 1,
     relu: bool = True,
+    process_group: Any = None,
 ) -> tuple[Tensor, Running]:
     """relu?(batch_norm(conv2d(x, weight)) + residual) with gradients: (y, new running statistics).
 
@@ -106,7 +111,7 @@ def conv_bn_act_train(
     """
     layer = ConvBN(
         weight, gamma, beta, running_mean, running_var, batch_stats, momentum, eps, stride, padding, dilation,
-        relu,
+        relu, process_group,
     )  # fmt: skip
     y, running = chain_train(x, (layer,), residual, op="conv_bn_act_train")
     return y, running[0]
@@ -177,7 +182,7 @@ def chain_train(
         recompute=memory == "recompute",
         backend=backend.current(),
     )
-    if x.shape[0] == 0:
+    if x.shape[0] == 0 and all(unit.group is None for unit in units):
         return _empty(chain, x, residual, tensors)
     y, *statistics = ChainFunction.apply(chain, x, residual, *tensors)
     new = iter(statistics)
@@ -234,9 +239,10 @@ def _add_unit(
     running = layer.running_mean, layer.running_var
     if (running[0] is None) != (running[1] is None):
         raise ValueError(f"{op}: running_mean and running_var must come together, got one of them")
-    if batch_stats:
+    group = shared_group(op, layer.process_group) if batch_stats else None
+    if batch_stats and group is None:
         F._verify_batch_size(torch.Size(result))  # type: ignore[attr-defined]
-    elif running[0] is None:
+    elif not batch_stats and running[0] is None:
         raise ValueError(
             f"{op}: running_mean and running_var must be given where batch_stats is False, got None"
         )
@@ -248,6 +254,7 @@ def _add_unit(
             relu=_checks.flag(op, "relu", relu),
             batch_stats=batch_stats,
             weight_dtype=weight.dtype,
+            group=group,
         )
     )
     tensors.append(weight)

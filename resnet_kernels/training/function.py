@@ -25,7 +25,9 @@ import torch
 from torch import Tensor
 
 from ..backend import backend
+from .groups import add_up, merge_moments
 from .operators import run
+from .weights import as_computed, kept_as_computed
 
 PER_UNIT = 5  # tensors: weight, gamma, beta, running mean, running variance
 
@@ -41,6 +43,7 @@ class Unit(NamedTuple):
     relu: bool
     batch_stats: bool  # normalise with this batch's statistics; otherwise with the running ones
     weight_dtype: torch.dtype  # of the weight as given, and of its gradient; computed with in x's dtype
+    group: Any = None  # the processes whose batches are normalised as one; None: this one's alone
 
     @property
     def geometry(self) -> tuple[tuple[int, int], ...]:
@@ -73,6 +76,7 @@ class _Kept(NamedTuple):
     mean: Tensor
     var: Tensor
     mask: Tensor | None
+    values: Tensor | None  # how many per channel in the group, [], where the unit is synchronised
 
 
 def below_autograd() -> contextlib.AbstractContextManager[Any]:
@@ -108,22 +112,19 @@ def _activate(unit: Unit, kept: _Kept, residual: Tensor | None) -> tuple[Tensor,
     return run("bn_apply", kept.y, *vectors, False), None
 
 
-def _as_computed(weight: Tensor, x: Tensor) -> Tensor:
-    """A weight as the kernels take it beside ``x``."""
-    return weight.to(x.dtype).contiguous(memory_format=torch.channels_last)
-
-
-def _finalize(
+def finalize(
     moments: Tensor,
-    count: int,
+    count: int | Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
     momentum: float,
 ) -> tuple[Tensor, ...]:
     """(mean, biased variance, new running mean, new running variance)."""
-    if not torch.compiler.is_compiling():
-        return run("bn_finalize", moments, float(count), running_mean, running_var, momentum)
-    # An operator's float makes a dynamic batch a constant of the compiled program; these are fused anyway.
+    if not isinstance(count, Tensor) and not torch.compiler.is_compiling():
+        mean, var, *running = run("bn_finalize", moments, float(count), running_mean, running_var, momentum)
+        return (mean, var) if running_mean is None else (mean, var, *running)
+    # An operator's float makes a dynamic batch a constant of the compiled program (which fuses these anyway),
+    # and a group's count would have to come from the device.
     mean, var = moments[0].clone(), moments[1] / count
     if running_mean is None or running_var is None:
         return mean, var
@@ -132,23 +133,25 @@ def _finalize(
 
 
 def _forward_unit(
-    unit: Unit, x: Tensor, tensors: tuple[Tensor | None, ...], residual: Tensor | None, tf32: bool
+    chain: Chain, unit: Unit, x: Tensor, tensors: tuple[Tensor | None, ...], residual: Tensor | None
 ) -> tuple[Tensor, _Kept, list[Tensor]]:
     """(activation, what backward needs, new running statistics)."""
     weight, gamma, beta, running_mean, running_var = tensors
     assert weight is not None
-    weight = _as_computed(weight, x)
+    weight = as_computed(weight, x) if chain.recompute else kept_as_computed(weight, x)
     running: list[Tensor] = []
+    values = None
     if unit.batch_stats:
-        y, moments = run("conv_fprop_stats", x, weight, *unit.geometry, tf32)
-        mean, var, *new = _finalize(moments, pixels(y), running_mean, running_var, unit.momentum)
-        if running_mean is not None:
-            running = new
+        y, moments = run("conv_fprop_stats", x, weight, *unit.geometry, chain.tf32)
+        if unit.group is not None:
+            moments, values = merge_moments(moments, pixels(y), unit.group)
+        count = pixels(y) if values is None else values
+        mean, var, *running = finalize(moments, count, running_mean, running_var, unit.momentum)
     else:
         assert running_mean is not None and running_var is not None
-        y = run("conv_fprop", x, weight, None, None, None, None, 0.0, None, *unit.geometry, False, tf32)
+        y = run("conv_fprop", x, weight, None, None, None, None, 0.0, None, *unit.geometry, False, chain.tf32)
         mean, var = running_mean, running_var
-    kept = _Kept(x, weight, gamma, beta, y, mean, var, None)
+    kept = _Kept(x, weight, gamma, beta, y, mean, var, None, values)
     a, mask = _activate(unit, kept, residual)
     return a, kept._replace(mask=mask), running
 
@@ -169,7 +172,9 @@ def _zero_pad_backward(h: Tensor, stride: tuple[int, int], like: Tensor) -> Tens
 def _backward_bn(unit: Unit, kept: _Kept, h: Tensor, sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(gradient of y, of gamma, of beta) from h and its sums."""
     vectors = kept.gamma, kept.mean, kept.var, unit.eps
-    if torch.compiler.is_compiling():  # as in `_finalize`
+    if kept.values is not None:
+        scaled = add_up(sums, unit.group) / kept.values, sums, 1.0
+    elif torch.compiler.is_compiling():  # as in `finalize`
         scaled = sums / pixels(kept.y), sums, 1.0
     else:
         scaled = sums, sums, float(pixels(kept.y))
@@ -206,7 +211,7 @@ class _Backward:
         """Gradient of unit i's input; epilogue: residual, mask, bn_input, bn_mean."""
         unit = self.chain.units[i]
         args = list(size[2:]), *unit.geometry, self.chain.tf32
-        return run("conv_dgrad", dy, _as_computed(self.kept[i].weight, dy), *epilogue, *args)
+        return run("conv_dgrad", dy, as_computed(self.kept[i].weight, dy), *epilogue, *args)
 
     def run(self, g: Tensor) -> list[Tensor | None]:
         """Gradients of the function's arguments from that of its result."""
@@ -287,12 +292,11 @@ class ChainFunction(torch.autograd.Function):
             elif chain.skip == "zero_pad":
                 skip = _zero_pad(x, chain.skip_stride, each[body - 1][0].shape[0])  # type: ignore[union-attr]
             elif chain.skip == "projection":
-                skip, skip_kept, projected = _forward_unit(units[body], x, each[body], None, chain.tf32)
+                skip, skip_kept, projected = _forward_unit(chain, units[body], x, each[body], None)
             a = x
             for i in range(body):
-                a, saved, new = _forward_unit(
-                    units[i], a, each[i], skip if i == body - 1 else None, chain.tf32
-                )
+                residual = skip if i == body - 1 else None
+                a, saved, new = _forward_unit(chain, units[i], a, each[i], residual)
                 kept.append(saved)
                 running += new
         if skip_kept is not None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import conv_flop_count, register_flop_formula
 
 from .. import _aten, _native, _register
@@ -256,9 +257,17 @@ _COMPOSITIONS: dict[str, Callable[..., Any]] = {name: getattr(compositions, name
 }
 
 
+def _without_values(operator: str, args: tuple[Any, ...]) -> Any:
+    """The results for an empty batch, which the kernels do not take: sums of nothing, and empty tensors."""
+    fake = FAKES.get(operator) or _register.FAKES[operator]
+    return tree_map_only(Tensor, torch.zero_, fake(*args))
+
+
 def run(operator: str, *args: Any) -> Any:
     """Call an operator on the chosen backend; on a GPU under "aten" its composition."""
     x = args[0]
+    if x.shape[0] == 0:
+        return _without_values(operator, args)
     if x.is_cuda and for_cuda(operator, x.device) == "aten":
         return _COMPOSITIONS[operator](*args)
     return _OPERATORS[operator](*args)

@@ -25,14 +25,26 @@ def test_models_shows_our_figures_beside_the_papers(run):
     text = run("models").stdout
     for figure in ("1.814", "3.664", "3.858", "4.089", "7.570", "7.801", "11.282", "11.514", "25.56", "11.3"):
         assert figure in text
+    for name in rk.models.names():
+        assert f" {name} " in text
 
 
 def test_flops(run):
     text = run("flops", "resnet50", "--stride-in", "1x1").stdout
-    assert "3.858 GMACs = 7.716 GFLOPs" in text and "table 1: 3.8" in text
+    assert "3.858 GMACs = 7.716 GFLOPs" in text and "The paper prints 3.8 GMACs" in text
     text = run("flops", "resnet18", "--input", "2,3,64,64", "--per-layer").stdout
-    assert "layer4.1.conv2" in text and "conv+bn+add+relu" in text and "table 1" not in text
+    assert "layer4.1.conv2" in text and "conv+bn+add+relu" in text and "The paper" not in text
     assert text.count("layer") >= 19
+
+
+def test_flops_without_a_name_is_the_paper_beside_ours(run):
+    text = run("flops").stdout
+    rows = [line.split("│")[1:-1] for line in text.splitlines() if line.startswith("│")]
+    found = {(row[0].strip(), row[3].strip()): [cell.strip() for cell in row[4:]] for row in rows}
+    assert found["vgg16", "15.3"] == ["15.470", "+1.1%", "the convolutions alone: 15.347"]
+    assert found["plain34", "3.6"][0] == "3.644"
+    assert found["cifar_resnet1202", "19.4"] == ["19.421", "+0.1%", "the same, rounded"]
+    assert len(rows) == 16
 
 
 def test_info_tells_what_is_there(run):
@@ -109,7 +121,8 @@ def files(tmp_path):
 
 BAD = [
     (("nothing",), "nothing"),
-    (("flops",), "model"),
+    (("flops", "--per-layer"), "name a network"),
+    (("flops", "plain18", "--shortcut", "A"), "no shortcuts"),
     (("flops", "resnet51"), "resnet51"),
     (("flops", "resnet50", "--input", "1,3,x,224"), "--input"),
     (("flops", "resnet50", "--input", "1,3,224"), "--input"),

@@ -1,7 +1,9 @@
 """What the compiler made of each kernel: registers and spills from ptxas, instructions from the machine code.
 
-`make sass` prints the table.  The ptxas logs lie beside the objects (build/inplace/_C/**/*.ptxas); machine
-code is read out of resnet_kernels/_C.abi3.so by cuobjdump: CUDA's, or the one inside the triton package.
+`make sass` prints the table, with the blocks that fit a multiprocessor by the CUDA occupancy rules.  The
+ptxas logs lie beside the objects (build/inplace/_C/**/*.ptxas); machine code is read out of
+resnet_kernels/_C.abi3.so by cuobjdump: CUDA's, or the one inside the triton package.  Threads, promised
+blocks and shared memory stand in a kernel's symbol: entry<Kernel, threads, blocks, bytes>.
 """
 
 import importlib.util
@@ -11,16 +13,20 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+
+from resnet_kernels.measure.occupancy import MULTIPROCESSORS, Occupancy, occupancy
 
 from .tree import ROOT, Finding
 
 LOGS = ROOT / "build/inplace/_C"
 EXTENSION = ROOT / "resnet_kernels/_C.abi3.so"
 ARCHITECTURES = ("sm_80", "sm_90a")
-# Tensor cores, their loads from shared memory, cp.async, float32 FMA, and traffic to local memory.
-COUNTED = ("HMMA", "LDSM", "LDGSTS", "FFMA", "LDL", "STL")
+# Tensor cores (a warp's and a warpgroup's), their loads from shared memory, cp.async, bulk tensor copies in
+# and out, and float32 FMA.
+COUNTED = ("HMMA", "HGMMA", "LDSM", "LDGSTS", "UTMALDG", "UTMASTG", "FFMA")
 
 
 class Kernel(NamedTuple):
@@ -75,15 +81,36 @@ def spills(kernels: list[Kernel]) -> Iterator[Finding]:
 
 
 def demangled(names: list[str]) -> list[str]:
-    """Readable kernel names: entry<rk::sm80::Foo<...>>(...) becomes Foo<...>."""
+    """The names as C++ writes them, without our namespaces; as they are where there is no c++filt."""
     if shutil.which("c++filt") is None:
         return names
     text = subprocess.run(
         ["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True
     ).stdout
-    found = (re.search(r"entry<(.*)>\(", line) for line in text.splitlines())
-    readable = [match.group(1) if match else name for match, name in zip(found, names, strict=True)]
-    return [re.sub(r"\(anonymous namespace\)::|rk::\w+::", "", name).strip() for name in readable]
+    return [re.sub(r"\(anonymous namespace\)::|rk::(?:\w+::)*", "", line) for line in text.splitlines()]
+
+
+class Symbol(NamedTuple):
+    """What a kernel's symbol says: its readable name, and its launch: shared memory in bytes a block."""
+
+    name: str
+    threads: int
+    promised: int  # resident blocks a multiprocessor, by __launch_bounds__
+    shared: int
+
+
+_SYMBOL = re.compile(r"entry<(.*), (\d+)u, (\d+)u, (\d+)u>\(")
+
+
+def symbols(mangled: list[str]) -> list[Symbol]:
+    """entry<rk::sm80::Foo<...>, 128u, 2u, 4096u>(...) becomes (Foo<...>, 128, 2, 4096)."""
+    found = []
+    for name in demangled(mangled):
+        match = _SYMBOL.search(name)
+        if match is None:
+            raise ValueError(f"{name}: not a kernel that machine::launch starts; `make build` makes it anew")
+        found.append(Symbol(match[1].replace("> >", ">>"), *map(int, match.groups()[1:])))
+    return found
 
 
 def cuobjdump() -> str | None:
@@ -120,19 +147,69 @@ def sass(tool: str, architecture: str, extension: Path = EXTENSION) -> dict[str,
     return parse_sass(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
+class Row(NamedTuple):
+    """One kernel for one architecture: its launch, what ptxas gave it, and its instructions (COUNTED)."""
+
+    file: str
+    architecture: str
+    symbol: Symbol
+    registers: int
+    spilled: int  # bytes a thread in local memory: spills, and the stack
+    instructions: tuple[int, ...]
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """Resident blocks on one multiprocessor of the architecture."""
+        sm = MULTIPROCESSORS[self.architecture]
+        return occupancy(sm, self.symbol.threads, self.registers, self.symbol.shared)
+
+
+def table(tool: str) -> list[Row]:
+    """Every kernel of the build, sorted by file, architecture and name."""
+    kernels = read_logs()
+    with ThreadPoolExecutor(len(ARCHITECTURES)) as pool:
+        counts = dict(zip(ARCHITECTURES, pool.map(lambda a: sass(tool, a), ARCHITECTURES), strict=True))
+    rows = []
+    for kernel, symbol in zip(kernels, symbols([kernel.name for kernel in kernels]), strict=True):
+        found = counts[kernel.architecture].get(kernel.name)
+        if found is None:
+            raise ValueError(f"{EXTENSION.name} is not of this build: it has no {symbol.name}; `make build`")
+        rows.append(
+            Row(
+                file=kernel.log.removeprefix("build/inplace/_C/kernels/").removesuffix(".o.ptxas"),
+                architecture=kernel.architecture,
+                symbol=symbol._replace(shared=symbol.shared + kernel.shared),
+                registers=kernel.registers,
+                spilled=kernel.spill_stores + kernel.spill_loads + kernel.stack,
+                instructions=tuple(found[opcode] for opcode in COUNTED),
+            )
+        )
+    return sorted(rows, key=lambda row: (row.file, row.architecture, row.symbol))
+
+
 def main() -> None:
     """Print the table."""
-    tool, kernels = cuobjdump(), read_logs()
-    if tool is None or not kernels or not EXTENSION.is_file():
+    tool = cuobjdump()
+    if tool is None or not read_logs() or not EXTENSION.is_file():
         sys.exit("needs cuobjdump (CUDA's, or pip install triton) and a build with nvcc: `make build`")
+    rows = table(tool)
     for architecture in ARCHITECTURES:
-        chosen = [k for k in kernels if k.architecture == architecture]
-        counts = sass(tool, architecture)
-        print(f"\n{architecture}: {len(chosen)} kernels; spills and stack in bytes a thread")
-        print("registers  spills  stack" + "".join(f"{name:>8}" for name in COUNTED) + "  kernel")
-        for k, name in zip(chosen, demangled([k.name for k in chosen]), strict=True):
-            numbers = "".join(f"{counts.get(k.name, {}).get(opcode, 0):>8}" for opcode in COUNTED)
-            print(f"{k.registers:>9}{k.spill_stores + k.spill_loads:>8}{k.stack:>7}{numbers}  {name}")
+        chosen = [row for row in rows if row.architecture == architecture]
+        print(f"\n{architecture}: {len(chosen)} kernels; bytes spilled a thread, shared KiB a block, blocks")
+        print("resident on a multiprocessor, the share of its warps, and what runs out first")
+        print(
+            "threads regs  spilled  shared  blocks  warps  limit        "
+            + "".join(f"{name:>8}" for name in COUNTED)
+            + "  kernel"
+        )
+        for row in chosen:
+            resident = row.occupancy
+            numbers = "".join(f"{count:>8}" for count in row.instructions)
+            print(
+                f"{row.symbol.threads:>7}{row.registers:>5}{row.spilled:>9}{row.symbol.shared / 1024:>8.1f}"
+                f"{resident.blocks:>8}{resident.share:>6.0%}   {resident.limit:<13}{numbers}"
+                f"  {row.symbol.name}"
+            )
 
 
 if __name__ == "__main__":

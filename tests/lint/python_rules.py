@@ -21,6 +21,7 @@ DEPTH = {
     "measure": 3,
     "data": 4,
     "machine": 4,
+    "page": 4,
     "models": 5,
     "nn": 6,
     "training": 7,

@@ -13,7 +13,7 @@ from resnet_kernels import _native
 from .common import calls, error, images, promised, settle
 
 
-@pytest.mark.parametrize("name", rk.models.names())
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"])
 def test_keys_shapes_and_order_are_torchvisions(name):
     with torch.device("meta"):
         ours, theirs = rk.models.create(name), getattr(torchvision.models, name)()
@@ -131,7 +131,7 @@ def test_weights_are_channels_last_and_the_report_has_no_note():
         (
             lambda: rk.models.create("resnet19"),
             ValueError,
-            "name must be one of 'resnet18', .* got 'resnet19'",
+            "name must be one of .*'resnet18', .* got 'resnet19'",
         ),
         (lambda: rk.models.resnet18(num_classes=0), ValueError, "num_classes must be at least 1"),
         (lambda: rk.models.resnet18(shortcut="b"), ValueError, "shortcut must be one of 'A', 'B', 'C'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,14 +59,14 @@ class Block(nn.Module):
             x = (x + skip if i == len(self.convs) - 1 else x).relu()
         return x
 
-    def fused(self, x: Tensor, memory: str = "save") -> Tensor:
+    def fused(self, x: Tensor, memory: str = "save", group: Any = None) -> Tensor:
         """`forward` by `chain_train`; updates the running statistics."""
         shortcut = {"identity": Identity(), "zero_pad": ZeroPad(self.stride)}.get(self.shortcut)
         norms = list(self.norms)
         if shortcut is None:
-            shortcut = layer(self.down[0], self.down[1], False)
+            shortcut = layer(self.down[0], self.down[1], False, group)
             norms.append(self.down[1])
-        layers = [layer(conv, norm) for conv, norm in zip(self.convs, self.norms, strict=True)]
+        layers = [layer(conv, norm, True, group) for conv, norm in zip(self.convs, self.norms, strict=True)]
         y, running = chain_train(x, layers, shortcut, memory=memory)
         with torch.no_grad():
             for norm, new in zip(norms, running, strict=True):
@@ -75,11 +76,12 @@ class Block(nn.Module):
         return y
 
 
-def layer(conv: nn.Conv2d, norm: nn.BatchNorm2d, relu: bool = True) -> ConvBN:
+def layer(conv: nn.Conv2d, norm: nn.BatchNorm2d, relu: bool = True, group: Any = None) -> ConvBN:
     return ConvBN(
         conv.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var,
         batch_stats=norm.training or norm.running_mean is None, momentum=norm.momentum, eps=norm.eps,
         stride=conv.stride, padding=conv.padding, dilation=conv.dilation, relu=relu,
+        process_group=group,
     )  # fmt: skip
 
 

@@ -1,5 +1,5 @@
 // The one way a kernel starts on the GPU. A kernel is a struct with Params, kName, kThreads, kMinBlocks,
-// spans() and run().
+// spans() and run(), and kSmem if it uses shared memory: the most it asks for, in bytes.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -12,7 +12,14 @@
 namespace rk::machine {
 
 template <class Kernel>
-__global__ void __launch_bounds__(Kernel::kThreads, Kernel::kMinBlocks)
+constexpr uint32_t shared_memory() {
+  if constexpr (requires { Kernel::kSmem; }) return Kernel::kSmem;
+  return 0;
+}
+
+// Threads, blocks a multiprocessor and shared memory stand in the name, where tests/lint reads them.
+template <class Kernel, uint32_t kThreads, uint32_t kMinBlocks, uint32_t kSmem>
+__global__ void __launch_bounds__(kThreads, kMinBlocks)
     entry(const __grid_constant__ typename Kernel::Params params) {
   Kernel::run(params);
 }
@@ -26,7 +33,7 @@ inline void check(cudaError_t status, const char* what, const char* kernel) {
 template <class Kernel>
 void launch(const LaunchConfig& config, const typename Kernel::Params& params) {
   static_cast<void>(&Kernel::spans);  // every kernel states its buffers; only the simulator checks them
-  const auto function = entry<Kernel>;
+  const auto function = entry<Kernel, Kernel::kThreads, Kernel::kMinBlocks, shared_memory<Kernel>()>;
   if (config.smem > 48 * 1024) {
     check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(config.smem)),

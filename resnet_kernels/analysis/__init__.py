@@ -1,0 +1,1 @@
+"""Analyses of trained networks: layer responses, error curves, and the degradation experiment."""
