@@ -1,7 +1,7 @@
 """Synchronised BatchNorm by itself, for where no fused convolution stands before it.
 
 Moments by PyTorch, the merge over the processes, one elementwise pass; backward the two passes of
-`bn_backward_reduce` and `bn_backward_apply` with the group's sum between them.  Kept: x and three vectors.
+`bn_backward_reduce` and `bn_backward_apply` with the group's sum between them.  Kept: x and four vectors.
 Not differentiable twice.
 """
 
@@ -15,9 +15,11 @@ from torch.autograd.function import once_differentiable
 
 from .. import _aten, _checks
 from ..backend import backend
-from .function import below_autograd, finalize, obeying, pixels
+from .forward import finalize
+from .function import below_autograd, obeying
 from .groups import add_up, merge_moments, shared_group
 from .operators import run
+from .stage import pixels
 
 
 class _SyncBatchNorm(torch.autograd.Function):
@@ -40,22 +42,23 @@ class _SyncBatchNorm(torch.autograd.Function):
             else:
                 mean = var = wide.new_zeros(x.shape[1])
             moments, count = merge_moments(torch.stack((mean, var * pixels(x))), pixels(x), group)
-            mean, var, *running = finalize(moments, count, running_mean, running_var, momentum)
-            y = run("bn_apply", x, gamma, beta, mean, var, eps, None, False)
-        ctx.save_for_backward(x, gamma, mean, var, count)
-        ctx.eps, ctx.group, ctx.backend = eps, group, backend.current()
+            norm, *running = finalize(moments, gamma, beta, count, eps, running_mean, running_var, momentum)
+            y, _ = run("bn_normalise", x, norm, None, None, False, False)
+        ctx.save_for_backward(x, norm, count)
+        ctx.group, ctx.backend = group, backend.current()
         ctx.mark_non_differentiable(*running)
         return y, *running
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x, gamma, mean, var, count = ctx.saved_tensors
+        x, norm, count = ctx.saved_tensors
         g = g.contiguous(memory_format=torch.channels_last)
         with below_autograd(), obeying(ctx.backend):
-            _, sums = run("bn_backward_reduce", g, x, mean, None)
-            vectors = gamma, mean, var, ctx.eps, add_up(sums, ctx.group) / count, sums, 1.0, True
-            dx, dgamma, dbeta = run("bn_backward_apply", g, x, *vectors)
+            _, sums, _ = run("bn_backward_reduce", g, None, x, norm, None, None, False)
+            scaled = add_up(sums, ctx.group) / count
+            coefficients, dgamma, dbeta = run("bn_backward_finalize", norm, scaled, sums, 1.0, True)
+            dx = run("bn_backward_apply", g, None, x, coefficients)
         needs = ctx.needs_input_grad
         gradients = dx if needs[0] else None, dgamma if needs[1] else None, dbeta if needs[2] else None
         return *gradients, None, None, None, None, None

@@ -1,6 +1,7 @@
 """Fused training of convolution + BatchNorm + ReLU layers and of residual blocks, for users and modules.
 
-`conv_bn_act_train` is one layer, `chain_train` a chain of them with a shortcut around it.  They check and
+`conv_bn_act_train` is one layer, `chain_train` a chain of them with a shortcut around it, `stage_train` such
+chains one after the other.  They check and
 convert their arguments as `ops` does (layout, autocast, TF32).  Every gradient has its argument's dtype:
 float32 master weights get float32 gradients.
 
@@ -17,10 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import _aten, _checks, _register, ops
+from .. import _checks, _register, ops
 from ..backend import backend, for_cpu, for_cuda
-from .function import Chain, ChainFunction, Unit
+from . import empty
+from .function import StageFunction
 from .groups import shared_group
+from .stage import Block, Stage, Unit
 
 _Pair = int | Sequence[int]
 MEMORY = ("save", "recompute")
@@ -67,6 +70,21 @@ class Identity(NamedTuple):
 
 
 Shortcut = Tensor | ConvBN | ZeroPad | Identity | None
+
+
+class Residual(NamedTuple):
+    """Layers one after the other, and what is added before the last one's ReLU.
+
+    Attributes:
+        layers: at least one.
+        shortcut: nothing, a tensor of the result's shape, `Identity`, `ZeroPad`, or the convolution and
+            BatchNorm of a `ConvBN` (without ReLU) applied to the input.
+    """
+
+    layers: Sequence[ConvBN]
+    shortcut: Shortcut = None
+
+
 # New (running mean, running variance) of a layer; None where there is nothing new.
 Running = tuple[Tensor, Tensor] | None
 
@@ -125,72 +143,110 @@ def chain_train(
     memory: str = "save",
     op: str = "chain_train",
 ) -> tuple[Tensor, list[Running]]:
-    """The layers one after the other, the last one's ReLU behind the add of the shortcut; with gradients.
+    """A `Residual` of x, with gradients: (result, each layer's new running statistics, the shortcut's last).
+
+    Otherwise as `stage_train`.
+    """
+    y, running = stage_train(x, (Residual(layers, shortcut),), memory=memory, op=op)
+    return y, running[0]
+
+
+def stage_train(
+    x: Tensor,
+    blocks: Sequence[Residual],
+    *,
+    memory: str = "save",
+    op: str = "stage_train",
+) -> tuple[Tensor, list[list[Running]]]:
+    """The blocks one after the other, each on the output of the one before; with gradients.
 
     Args:
         x: [N, C, H, W].
-        layers: at least one.
-        shortcut: what is added before the last ReLU: nothing, a tensor of the result's shape, `Identity`,
-            `ZeroPad`, or the convolution and BatchNorm of a `ConvBN` (without ReLU) applied to x.
-        memory: "save" keeps the activations between the layers, and the weights cast, for backward;
-            "recompute" makes them again there, from what is kept anyway: less memory, one elementwise pass a
-            layer more.
+        blocks: at least one; a tensor may be the shortcut of the first alone.
+        memory: "save" keeps for backward what convolutions gave and blocks took, and the weights cast;
+            "recompute" neither the outputs of a block's last convolution and of its projection nor the cast
+            weights: these two convolutions run again in backward.
         op: the name errors speak of.
 
     Returns:
-        The result [N, K, P, Q], and each layer's new running statistics, the shortcut's last.
+        The result [N, K, P, Q], and for each block its layers' new running statistics, the shortcut's last.
 
     Raises:
         TypeError, ValueError: an argument that cannot be right.
     """
     if memory not in MEMORY:
         raise ValueError(f"{op}: memory must be one of {', '.join(map(repr, MEMORY))}, got {memory!r}")
-    if not layers:
-        raise ValueError(f"{op}: layers must be at least one ConvBN, got none")
+    if not blocks:
+        raise ValueError(f"{op}: blocks must be at least one Residual, got none")
     _checks.activation(op, "x", x, 4, "[N, C, H, W]")
     _checks.sizes(op, "x", x, "C, H and W")
     x = ops._autocast(x).contiguous(memory_format=torch.channels_last)
     _check_backend(op, x)
-    units: list[Unit] = []
     tensors: list[Tensor | None] = []
+    checked: list[Block] = []
+    residual = None
     shape: tuple[int, ...] = tuple(x.shape)
-    for layer in layers:
+    for i, block in enumerate(blocks):
+        if i > 0 and isinstance(block.shortcut, Tensor):
+            raise ValueError(f"{op}: shortcut of block {i} must not be a tensor: that is for the first alone")
+        if i == 0 and isinstance(block.shortcut, Tensor):
+            residual = block.shortcut
+        made, shape, residual = _add_block(op, tensors, block, x, shape, residual)
+        checked.append(made)
+    stage = Stage(
+        blocks=tuple(checked),
+        tf32=ops._tf32(x, ops._conv_tf32),
+        recompute=memory == "recompute",
+        backend=backend.current(),
+    )
+    if x.shape[0] == 0 and all(unit.group is None for block in checked for unit in block.units):
+        y, statistics = empty.run(stage, x, residual, tuple(tensors))
+    else:
+        y, *statistics = StageFunction.apply(stage, x, residual, *tensors)
+    new = iter(statistics)
+    running: list[list[Running]] = []
+    for made, each in zip(checked, stage.split(tuple(tensors)), strict=True):
+        running.append([])
+        for unit, (_, _, _, mean, _) in zip(made.units, each, strict=True):
+            fresh = unit.batch_stats and mean is not None
+            running[-1].append((next(new), next(new)) if fresh else None)
+    return y, running
+
+
+def _add_block(
+    op: str,
+    tensors: list[Tensor | None],
+    block: Residual,
+    x: Tensor,
+    shape: tuple[int, ...],
+    residual: Tensor | None,
+) -> tuple[Block, tuple[int, ...], Tensor | None]:
+    """Check a block on an input of ``shape``, append its tensors: (it, its result's shape, residual)."""
+    if not block.layers:
+        raise ValueError(f"{op}: layers must be at least one ConvBN, got none")
+    units: list[Unit] = []
+    entry, shortcut = shape, block.shortcut
+    for layer in block.layers:
         shape = _add_unit(op, units, tensors, layer, layer.relu, x, shape)
-    skip, residual, skip_stride = "none", None, (1, 1)
+    skip, skip_stride = "none", (1, 1)
     if isinstance(shortcut, Tensor):
         skip, residual = "tensor", ops._residual(op, shortcut, x, shape)
     elif isinstance(shortcut, Identity):
         skip = "input"
-        _check_shortcut(op, tuple(x.shape), shape)
+        _check_shortcut(op, entry, shape)
     elif isinstance(shortcut, ZeroPad):
         skip, skip_stride = "zero_pad", _checks.pair(op, "shortcut.stride", shortcut.stride, 1)
-        size = ((x.shape[2 + i] - 1) // skip_stride[i] + 1 for i in (0, 1))
-        _check_shortcut(op, (x.shape[0], max(x.shape[1], shape[1]), *size), shape)
+        size = ((entry[2 + i] - 1) // skip_stride[i] + 1 for i in (0, 1))
+        _check_shortcut(op, (entry[0], max(entry[1], shape[1]), *size), shape)
     elif isinstance(shortcut, ConvBN):
         skip = "projection"
-        _check_shortcut(op, _add_unit(op, units, tensors, shortcut, False, x, tuple(x.shape)), shape)
+        _check_shortcut(op, _add_unit(op, units, tensors, shortcut, False, x, entry), shape)
     elif shortcut is not None:
         raise TypeError(
             f"{op}: shortcut must be None, a tensor, Identity, ZeroPad or ConvBN, got "
             f"{_checks.describe(shortcut)}"
         )
-    chain = Chain(
-        units=tuple(units),
-        skip=skip,
-        skip_stride=skip_stride,
-        tf32=ops._tf32(x, ops._conv_tf32),
-        recompute=memory == "recompute",
-        backend=backend.current(),
-    )
-    if x.shape[0] == 0 and all(unit.group is None for unit in units):
-        return _empty(chain, x, residual, tensors)
-    y, *statistics = ChainFunction.apply(chain, x, residual, *tensors)
-    new = iter(statistics)
-    running: list[Running] = []
-    for i, unit in enumerate(chain.units):
-        fresh = unit.batch_stats and tensors[5 * i + 3] is not None
-        running.append((next(new), next(new)) if fresh else None)
-    return y, running
+    return Block(tuple(units), skip, skip_stride), shape, residual
 
 
 def _check_backend(op: str, x: Tensor) -> None:
@@ -267,37 +323,3 @@ def _check_shortcut(op: str, got: tuple[Any, ...], wanted: tuple[int, ...]) -> N
     """The shortcut's result must have the chain's shape; the batch is not compared, it stays dynamic."""
     if tuple(got[1:]) != tuple(wanted[1:]):
         raise ValueError(f"{op}: shortcut must give the chain's shape {tuple(wanted)}, gives {tuple(got)}")
-
-
-def _empty(
-    chain: Chain, x: Tensor, residual: Tensor | None, tensors: list[Tensor | None]
-) -> tuple[Tensor, list[Running]]:
-    """The chain on an empty batch, by PyTorch: running statistics stay as they are."""
-
-    def unit(i: int, x: Tensor) -> Tensor:
-        weight, gamma, beta, mean, var = tensors[5 * i : 5 * i + 5]
-        u = chain.units[i]
-        with _aten.without_autocast(x):
-            assert weight is not None
-            y = _aten.convolve(x, weight.to(x.dtype), u.stride, u.padding, u.dilation)
-            if u.batch_stats:
-                return F.batch_norm(y, None, None, gamma, beta, True, 0.0, u.eps)
-            return F.batch_norm(y, mean, var, gamma, beta, False, 0.0, u.eps)
-
-    body = len(chain.units) - (chain.skip == "projection")
-    y = x
-    for i in range(body):
-        y = unit(i, y)
-        if i == body - 1:
-            if chain.skip == "projection":
-                y = y + unit(body, x)
-            elif chain.skip == "tensor":
-                assert residual is not None
-                y = y + residual
-        if chain.units[i].relu:
-            y = y.relu()
-    old = [(tensors[5 * i + 3], tensors[5 * i + 4]) for i in range(len(chain.units))]
-    return y, [
-        (mean.clone(), var.clone()) if u.batch_stats and mean is not None and var is not None else None
-        for u, (mean, var) in zip(chain.units, old, strict=True)
-    ]

@@ -36,6 +36,23 @@ def unpack_mask(mask: Tensor, channels: int) -> Tensor:
     return bits.flatten(3)[..., :channels].permute(0, 3, 1, 2).to(torch.bool)
 
 
+def _normalised(x: Tensor, norm: Tensor) -> Tensor:
+    """norm(x), float32 (float64)."""
+    mean, scale, shift, _ = norm
+    return (_wide(x) - _aten.per_channel(mean)) * _aten.per_channel(scale) + _aten.per_channel(shift)
+
+
+def _activated(x: Tensor, norm: Tensor, residual: Tensor | None = None) -> Tensor:
+    """relu(norm(x) + residual), rounded."""
+    y = _normalised(x, norm)
+    return _aten.canonical((y if residual is None else y + residual).relu().to(x.dtype))
+
+
+def _passes(y: Tensor) -> Tensor:
+    """Where ReLU, which gave y, lets the gradient pass: not y <= 0, as PyTorch, so NaN passes."""
+    return ~(y <= 0)
+
+
 def _masked(h: Tensor, mask: Tensor | None) -> Tensor:
     return h if mask is None else h.where(unpack_mask(mask, h.shape[1]), 0.0)
 
@@ -59,120 +76,157 @@ def _convolution_backward(
 
 
 def conv_fprop_stats(
-    x: Tensor, weight: Tensor, stride: _Ints, padding: _Ints, dilation: _Ints, tf32: bool
-) -> tuple[Tensor, Tensor]:
-    """(conv(x, weight), moments [2, K]: its mean and the sum of its squared deviations from it)."""
+    x: Tensor,
+    norm: Tensor | None,
+    residual: Tensor | None,
+    weight: Tensor,
+    stride: _Ints,
+    padding: _Ints,
+    dilation: _Ints,
+    keep: bool,
+    tf32: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(conv(a, weight), moments [2, K]: its mean and sum of squared deviations, a, a's mask); a and its mask
+    only if ``keep``; a is x, or relu(norm(x) + residual)."""
+    a = x if norm is None else _activated(x, norm, residual)
     with _aten.without_autocast(x):
-        y = _aten.convolve(x, weight, stride, padding, dilation)
+        y = _aten.convolve(a, weight, stride, padding, dilation)
     mean = _wide(y).mean(_AXES)
     m2 = (_wide(y) - _aten.per_channel(mean)).square().sum(_AXES)
-    return _aten.canonical(y), torch.stack((mean, m2))
+    kept = (a, pack_mask(_passes(a))) if keep else (x.new_empty(0), x.new_empty(0, dtype=torch.int32))
+    return _aten.canonical(y), torch.stack((mean, m2)), *kept
 
 
 def conv_dgrad(
-    dy: Tensor,
+    g: Tensor,
+    g_mask: Tensor | None,
+    y: Tensor | None,
+    coefficients: Tensor | None,
     weight: Tensor,
     residual: Tensor | None,
+    residual_mask: Tensor | None,
     mask: Tensor | None,
     bn_input: Tensor | None,
-    bn_mean: Tensor | None,
+    norm: Tensor | None,
+    bn_relu: bool,
     input_size: _Ints,
     stride: _Ints,
     padding: _Ints,
     dilation: _Ints,
     tf32: bool,
-) -> tuple[Tensor, Tensor]:
-    """(mask (dgrad + residual), its sums for the BatchNorm before it or an empty [0, C])."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(mask (dgrad of dy + residual_mask residual), its sums for the BatchNorm before it or an empty [0, C],
+    dy if it is not g itself)."""
     channels = weight.shape[1]
+    dy = g if coefficients is None else bn_backward_apply(g, g_mask, y, coefficients)
     like_x = dy.new_empty(1).expand(dy.shape[0], channels, *input_size)
     dx, _ = _convolution_backward(dy, like_x, weight, (stride, padding, dilation), (True, False))
     assert dx is not None
     if residual is not None:
-        dx = (_wide(dx) + residual).to(dy.dtype)
-    dx = _aten.canonical(_masked(dx, mask))
-    if bn_input is None or bn_mean is None:
-        return dx, dx.new_empty((0, channels), dtype=_aten.accumulate_dtype(dy.dtype))
-    return dx, _gradient_sums(dx, bn_input, bn_mean)
+        dx = (_wide(dx) + _masked(residual, residual_mask)).to(dy.dtype)
+    dx = _masked(dx, mask)
+    if norm is not None and bn_input is not None and bn_relu:
+        dx = dx.where(_passes(_normalised(bn_input, norm).to(dx.dtype)), 0.0)
+    dx = _aten.canonical(dx)
+    made = dy if coefficients is not None else dy.new_empty(0)
+    if bn_input is None or norm is None:
+        return dx, dx.new_empty((0, channels), dtype=_aten.accumulate_dtype(dy.dtype)), made
+    return dx, _gradient_sums(dx, bn_input, norm[0]), made
 
 
 def conv_wgrad(
     dy: Tensor,
     x: Tensor,
+    norm: Tensor | None,
     kernel: _Ints,
     stride: _Ints,
     padding: _Ints,
     dilation: _Ints,
     tf32: bool,
 ) -> Tensor:
-    """sum over pixels of dy x^T: [K, C, R, S]."""
+    """sum over pixels of dy a^T: [K, C, R, S]; a is x, or relu(norm(x))."""
+    a = x if norm is None else _activated(x, norm)
     like_weight = x.new_empty(1).expand(dy.shape[1], x.shape[1], *kernel)
-    _, dw = _convolution_backward(dy, x, like_weight, (stride, padding, dilation), (False, True))
+    _, dw = _convolution_backward(dy, a, like_weight, (stride, padding, dilation), (False, True))
     assert dw is not None
     return _aten.canonical(dw)
 
 
 def bn_finalize(
-    moments: Tensor, count: float, running_mean: Tensor | None, running_var: Tensor | None, momentum: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(mean, biased variance, new running mean, new running variance: unbiased)."""
-    mean, m2 = moments[0].clone(), moments[1]
-    if running_mean is None or running_var is None:
-        return mean, m2 / count, moments.new_empty(0), moments.new_empty(0)
-    new_mean = running_mean * (1 - momentum) + mean * momentum
-    new_var = running_var * (1 - momentum) + m2 / (count - 1) * momentum
-    return mean, m2 / count, new_mean, new_var
-
-
-def bn_relu_mask(
-    x: Tensor,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    mean: Tensor,
-    var: Tensor,
+    moments: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    count: float | Tensor,
     eps: float,
-    residual: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """(relu(bn(x) + residual), where it lets the gradient pass: not y <= 0, as PyTorch, so NaN passes)."""
-    y = _wide(x) - _aten.per_channel(mean)
-    scale = (var + eps).rsqrt() if scale is None else (var + eps).rsqrt() * scale
-    y = y * _aten.per_channel(scale)
-    if shift is not None:
-        y = y + _aten.per_channel(shift)
-    if residual is not None:
-        y = y + residual
-    y = _aten.canonical(y.relu().to(x.dtype))
-    return y, pack_mask(~(y <= 0))
-
-
-def bn_backward_reduce(g: Tensor, x: Tensor, mean: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(mask g, or an empty tensor without a mask; its sums [2, C])."""
-    if mask is None:
-        return g.new_empty(0), _gradient_sums(g, x, mean)
-    h = _aten.canonical(_masked(g, mask))
-    return h, _gradient_sums(h, x, mean)
-
-
-def bn_backward_apply(
-    h: Tensor,
-    x: Tensor,
-    scale: Tensor | None,
-    mean: Tensor,
-    var: Tensor,
-    eps: float,
-    sums: Tensor,
-    local_sums: Tensor,
-    count: float,
-    batch_stats: bool,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    momentum: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(gradient through the BatchNorm, those of its scale and shift)."""
-    rstd = (var + eps).rsqrt()
-    dx = _wide(h)
-    if batch_stats:
-        deviation = _wide(x) - _aten.per_channel(mean)
-        dx = dx - _aten.per_channel(sums[0] / count)
-        dx = dx - deviation * _aten.per_channel(rstd.square() * sums[1] / count)
-    dx = dx * _aten.per_channel(rstd if scale is None else rstd * scale)
-    return _aten.canonical(dx.to(h.dtype)), local_sums[1] * rstd, local_sums[0].clone()
+    """(norm [4, C], new running mean, new running variance: unbiased)."""
+    mean, m2 = moments
+    rstd = (m2 / count + eps).rsqrt()
+    scale = rstd if gamma is None else gamma * rstd
+    norm = torch.stack((mean, scale, torch.zeros_like(mean) if beta is None else beta, rstd))
+    if running_mean is None or running_var is None:
+        return norm, moments.new_empty(0), moments.new_empty(0)
+    new_mean = running_mean * (1 - momentum) + mean * momentum
+    return norm, new_mean, running_var * (1 - momentum) + m2 / (count - 1) * momentum
+
+
+def bn_normalise(
+    x: Tensor,
+    norm: Tensor,
+    residual: Tensor | None,
+    residual_norm: Tensor | None,
+    relu: bool,
+    keep_mask: bool,
+) -> tuple[Tensor, Tensor]:
+    """(relu?(norm(x) + residual_norm(residual)), where it lets the gradient pass, if ``keep_mask``)."""
+    y = _normalised(x, norm)
+    if residual is not None:
+        y = y + (residual if residual_norm is None else _normalised(residual, residual_norm))
+    y = _aten.canonical((y.relu() if relu else y).to(x.dtype))
+    return y, pack_mask(_passes(y)) if keep_mask else x.new_empty(0, dtype=torch.int32)
+
+
+def bn_backward_reduce(
+    g: Tensor,
+    mask: Tensor | None,
+    x: Tensor,
+    norm: Tensor,
+    other_x: Tensor | None,
+    other_norm: Tensor | None,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(h = mask g if ``keep``, its sums [2, C] for the BatchNorm of x, those for another or [0, C])."""
+    h = _masked(g, mask)
+    sums = _gradient_sums(h, x, norm[0])
+    if other_x is None or other_norm is None:
+        other_sums = sums.new_empty((0, sums.shape[1]))
+    else:
+        other_sums = _gradient_sums(h, other_x, other_norm[0])
+    # A result is never an argument itself.
+    kept = _aten.canonical(h if mask is not None else h.clone()) if keep else g.new_empty(0)
+    return kept, sums, other_sums
+
+
+def bn_backward_finalize(
+    norm: Tensor, sums: Tensor, local_sums: Tensor, count: float, batch_stats: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(coefficients [4, C], gradients of BatchNorm's scale and shift)."""
+    mean, scale, _, rstd = norm
+    share = sums / count if batch_stats else torch.zeros_like(sums)
+    coefficients = torch.stack((scale, share[0], mean, rstd.square() * share[1]))
+    return coefficients, local_sums[1] * rstd, local_sums[0].clone()
+
+
+def bn_backward_apply(g: Tensor, mask: Tensor | None, x: Tensor | None, coefficients: Tensor) -> Tensor:
+    """slope (mask g - offset - (x - mean) tilt), rounded; without x the statistics were constants."""
+    slope, offset, mean, tilt = map(_aten.per_channel, coefficients)
+    dx = _wide(_masked(g, mask))
+    if x is not None:
+        dx = dx - offset - (_wide(x) - mean) * tilt
+    return _aten.canonical((dx * slope).to(g.dtype))
 
 
 def max_pool_indices(x: Tensor, kernel: _Ints, stride: _Ints, padding: _Ints) -> tuple[Tensor, Tensor]:

@@ -6,8 +6,10 @@ differentiable by itself; the `torch.autograd.Function`s of this package are bui
 those of `_register`: activations and weights dense in channels_last, vectors float32 (float64 if they are).
 
 * moments [2, C]: the mean and the sum of squared deviations of the rounded tensor, over N, H and W;
+* norm [4, C]: mean, scale = gamma rstd, shift = beta, rstd; norm(x) = (x - mean) scale + shift;
 * mask int32 [N, H, W, ceil(C / 32)]: bit = channel, set where ReLU lets the gradient pass;
 * sums [2, C]: sum h and sum h (x - mean) over N, H and W;
+* coefficients [4, C]: slope, offset, mean, tilt, of the gradient slope (h - offset - (x - mean) tilt);
 * indices uint8 [N, P, Q, C]: r S + s of a window's maximum.
 """
 
@@ -28,18 +30,22 @@ from . import compositions
 
 _GEOMETRY = "int[] stride, int[] padding, int[] dilation"
 SCHEMAS = {
-    "conv_fprop_stats": f"(Tensor x, Tensor weight, {_GEOMETRY}, bool tf32) -> (Tensor y, Tensor moments)",
-    "conv_dgrad": "(Tensor dy, Tensor weight, Tensor? residual, Tensor? mask, Tensor? bn_input, "
-    f"Tensor? bn_mean, int[] input_size, {_GEOMETRY}, bool tf32) -> (Tensor dx, Tensor sums)",
-    "conv_wgrad": f"(Tensor dy, Tensor x, int[] kernel, {_GEOMETRY}, bool tf32) -> Tensor",
-    "bn_finalize": "(Tensor moments, float count, Tensor? running_mean, Tensor? running_var, float momentum)"
-    " -> (Tensor mean, Tensor var, Tensor new_running_mean, Tensor new_running_var)",
-    "bn_relu_mask": "(Tensor x, Tensor? scale, Tensor? shift, Tensor mean, Tensor var, float eps, "
-    "Tensor? residual) -> (Tensor y, Tensor mask)",
-    "bn_backward_reduce": "(Tensor g, Tensor x, Tensor mean, Tensor? mask) -> (Tensor h, Tensor sums)",
-    "bn_backward_apply": "(Tensor h, Tensor x, Tensor? scale, Tensor mean, Tensor var, float eps, "
-    "Tensor sums, Tensor local_sums, float count, bool batch_stats) "
-    "-> (Tensor dx, Tensor dscale, Tensor dshift)",
+    "conv_fprop_stats": "(Tensor x, Tensor? norm, Tensor? residual, Tensor weight, "
+    f"{_GEOMETRY}, bool keep, bool tf32) -> (Tensor y, Tensor moments, Tensor a, Tensor mask)",
+    "conv_dgrad": "(Tensor g, Tensor? g_mask, Tensor? y, Tensor? coefficients, Tensor weight, "
+    "Tensor? residual, Tensor? residual_mask, Tensor? mask, Tensor? bn_input, Tensor? norm, bool bn_relu, "
+    f"int[] input_size, {_GEOMETRY}, bool tf32) -> (Tensor dx, Tensor sums, Tensor dy)",
+    "conv_wgrad": f"(Tensor dy, Tensor x, Tensor? norm, int[] kernel, {_GEOMETRY}, bool tf32) -> Tensor",
+    "bn_finalize": "(Tensor moments, Tensor? gamma, Tensor? beta, float count, float eps, "
+    "Tensor? running_mean, Tensor? running_var, float momentum)"
+    " -> (Tensor norm, Tensor new_running_mean, Tensor new_running_var)",
+    "bn_normalise": "(Tensor x, Tensor norm, Tensor? residual, Tensor? residual_norm, bool relu, "
+    "bool keep_mask) -> (Tensor y, Tensor mask)",
+    "bn_backward_reduce": "(Tensor g, Tensor? mask, Tensor x, Tensor norm, Tensor? other_x, "
+    "Tensor? other_norm, bool keep) -> (Tensor h, Tensor sums, Tensor other_sums)",
+    "bn_backward_finalize": "(Tensor norm, Tensor sums, Tensor local_sums, float count, bool batch_stats) "
+    "-> (Tensor coefficients, Tensor dgamma, Tensor dbeta)",
+    "bn_backward_apply": "(Tensor g, Tensor? mask, Tensor? x, Tensor coefficients) -> Tensor",
     "max_pool_indices": "(Tensor x, int[] kernel, int[] stride, int[] padding) -> (Tensor y, Tensor indices)",
     "max_pool_backward": "(Tensor dy, Tensor indices, int[] input_size, int[] kernel, int[] stride, "
     "int[] padding) -> Tensor",
@@ -60,79 +66,118 @@ def _vectors(like: Tensor, *shape: int) -> Tensor:
     return torch.empty(shape, dtype=_aten.accumulate_dtype(like.dtype), device=like.device)
 
 
+def _mask(like: Tensor) -> Tensor:
+    n, c, h, w = like.shape
+    return like.new_empty((n, h, w, (c + 31) // 32), dtype=torch.int32)
+
+
+def _nothing(like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """A result that was not asked for."""
+    return like.new_empty(0, dtype=dtype or like.dtype)
+
+
 def _fake_conv_fprop_stats(
-    x: Tensor, weight: Tensor, stride: _Ints, padding: _Ints, dilation: _Ints, tf32: bool
-) -> tuple[Tensor, Tensor]:
+    x: Tensor,
+    norm: Tensor | None,
+    residual: Tensor | None,
+    weight: Tensor,
+    stride: _Ints,
+    padding: _Ints,
+    dilation: _Ints,
+    keep: bool,
+    tf32: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     size = _register.output_size(x.shape, weight.shape, stride, padding, dilation)
-    return _activation(x, x.shape[0], weight.shape[0], *size), _vectors(x, 2, weight.shape[0])
+    y = _activation(x, x.shape[0], weight.shape[0], *size)
+    a = _activation(x, *x.shape) if keep else _nothing(x)
+    return y, _vectors(x, 2, weight.shape[0]), a, _mask(x) if keep else _nothing(x, torch.int32)
 
 
 def _fake_conv_dgrad(
-    dy: Tensor,
+    g: Tensor,
+    g_mask: Tensor | None,
+    y: Tensor | None,
+    coefficients: Tensor | None,
     weight: Tensor,
     residual: Tensor | None,
+    residual_mask: Tensor | None,
     mask: Tensor | None,
     bn_input: Tensor | None,
-    bn_mean: Tensor | None,
+    norm: Tensor | None,
+    bn_relu: bool,
     input_size: _Ints,
     stride: _Ints,
     padding: _Ints,
     dilation: _Ints,
     tf32: bool,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     channels = weight.shape[1]
-    dx = _activation(dy, dy.shape[0], channels, *input_size)
-    return dx, _vectors(dy, 0 if bn_input is None else 2, channels)
+    dx = _activation(g, g.shape[0], channels, *input_size)
+    dy = _nothing(g) if coefficients is None else _activation(g, *g.shape)
+    return dx, _vectors(g, 0 if bn_input is None else 2, channels), dy
 
 
 def _fake_conv_wgrad(
-    dy: Tensor, x: Tensor, kernel: _Ints, stride: _Ints, padding: _Ints, dilation: _Ints, tf32: bool
+    dy: Tensor,
+    x: Tensor,
+    norm: Tensor | None,
+    kernel: _Ints,
+    stride: _Ints,
+    padding: _Ints,
+    dilation: _Ints,
+    tf32: bool,
 ) -> Tensor:
     return _activation(x, dy.shape[1], x.shape[1], *kernel)
 
 
 def _fake_bn_finalize(
-    moments: Tensor, count: float, running_mean: Tensor | None, running_var: Tensor | None, momentum: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    moments: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    count: float,
+    eps: float,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    momentum: float,
+) -> tuple[Tensor, Tensor, Tensor]:
     channels = moments.shape[1]
     running = 0 if running_mean is None else channels
-    mean, var = (_vectors(moments, channels) for _ in range(2))
-    return mean, var, _vectors(moments, running), _vectors(moments, running)
+    return _vectors(moments, 4, channels), _vectors(moments, running), _vectors(moments, running)
 
 
-def _fake_bn_relu_mask(
+def _fake_bn_normalise(
     x: Tensor,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    mean: Tensor,
-    var: Tensor,
-    eps: float,
+    norm: Tensor,
     residual: Tensor | None,
+    residual_norm: Tensor | None,
+    relu: bool,
+    keep_mask: bool,
 ) -> tuple[Tensor, Tensor]:
-    n, c, h, w = x.shape
-    return _activation(x, n, c, h, w), x.new_empty((n, h, w, (c + 31) // 32), dtype=torch.int32)
+    return _activation(x, *x.shape), _mask(x) if keep_mask else _nothing(x, torch.int32)
 
 
 def _fake_bn_backward_reduce(
-    g: Tensor, x: Tensor, mean: Tensor, mask: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    h = g.new_empty(0) if mask is None else _activation(g, *g.shape)
-    return h, _vectors(g, 2, g.shape[1])
-
-
-def _fake_bn_backward_apply(
-    h: Tensor,
+    g: Tensor,
+    mask: Tensor | None,
     x: Tensor,
-    scale: Tensor | None,
-    mean: Tensor,
-    var: Tensor,
-    eps: float,
-    sums: Tensor,
-    local_sums: Tensor,
-    count: float,
-    batch_stats: bool,
+    norm: Tensor,
+    other_x: Tensor | None,
+    other_norm: Tensor | None,
+    keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _activation(h, *h.shape), _vectors(h, h.shape[1]), _vectors(h, h.shape[1])
+    h = _activation(g, *g.shape) if keep else _nothing(g)
+    return h, _vectors(g, 2, g.shape[1]), _vectors(g, 0 if other_x is None else 2, g.shape[1])
+
+
+def _fake_bn_backward_finalize(
+    norm: Tensor, sums: Tensor, local_sums: Tensor, count: float, batch_stats: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    channels = norm.shape[1]
+    return _vectors(norm, 4, channels), _vectors(norm, channels), _vectors(norm, channels)
+
+
+def _fake_bn_backward_apply(g: Tensor, mask: Tensor | None, x: Tensor | None, coefficients: Tensor) -> Tensor:
+    return _activation(g, *g.shape)
 
 
 def _fake_max_pool_indices(x: Tensor, kernel: _Ints, stride: _Ints, padding: _Ints) -> tuple[Tensor, Tensor]:
@@ -156,8 +201,9 @@ FAKES: dict[str, Callable[..., Any]] = {
     "conv_dgrad": _fake_conv_dgrad,
     "conv_wgrad": _fake_conv_wgrad,
     "bn_finalize": _fake_bn_finalize,
-    "bn_relu_mask": _fake_bn_relu_mask,
+    "bn_normalise": _fake_bn_normalise,
     "bn_backward_reduce": _fake_bn_backward_reduce,
+    "bn_backward_finalize": _fake_bn_backward_finalize,
     "bn_backward_apply": _fake_bn_backward_apply,
     "max_pool_indices": _fake_max_pool_indices,
     "max_pool_backward": _fake_max_pool_backward,
@@ -207,16 +253,26 @@ def _router(operator: str) -> Callable[..., Any]:
 # FLOPs: a multiply-add is two; all three convolutions of a layer have the same number.
 
 
-def _fprop_flops(x_shape: list[int], weight_shape: list[int], *args: Any, out_shape: Any, **_: Any) -> int:
+def _fprop_flops(
+    x_shape: list[int],
+    norm: Any,
+    residual: Any,
+    weight_shape: list[int],
+    *args: Any,
+    out_shape: Any,
+    **_: Any,
+) -> int:
     return conv_flop_count(x_shape, weight_shape, out_shape[0])
 
 
-def _dgrad_flops(dy_shape: list[int], weight_shape: list[int], *args: Any, out_shape: Any, **_: Any) -> int:
-    return 2 * math.prod(dy_shape) * math.prod(weight_shape[1:])
+def _dgrad_flops(
+    g_shape: list[int], g_mask: Any, y: Any, coefficients: Any, weight_shape: list[int], *args: Any, **_: Any
+) -> int:
+    return 2 * math.prod(g_shape) * math.prod(weight_shape[1:])
 
 
 def _wgrad_flops(
-    dy_shape: list[int], x_shape: list[int], kernel: list[int], *args: Any, out_shape: Any, **_: Any
+    dy_shape: list[int], x_shape: list[int], norm: Any, kernel: list[int], *args: Any, **_: Any
 ) -> int:
     return 2 * math.prod(dy_shape) * x_shape[1] * math.prod(kernel)
 
@@ -249,11 +305,10 @@ _libraries = _registered()
 
 # Operators that calls go to; those of the forward package with the same conventions included.
 _OPERATORS = {
-    name: getattr(torch.ops.resnet_kernels, name).default
-    for name in (*SCHEMAS, "conv_fprop", "bn_apply", "global_avg_pool", "linear")
+    name: getattr(torch.ops.resnet_kernels, name).default for name in (*SCHEMAS, "global_avg_pool", "linear")
 }
 _COMPOSITIONS: dict[str, Callable[..., Any]] = {name: getattr(compositions, name) for name in SCHEMAS} | {
-    name: getattr(_aten, name) for name in ("conv_fprop", "bn_apply", "global_avg_pool", "linear")
+    name: getattr(_aten, name) for name in ("global_avg_pool", "linear")
 }
 
 
