@@ -31,10 +31,11 @@ def fuse(model: Model, *, memory: str = "save") -> Model:
     in the network more than once, stays PyTorch's own; ``fuse_report(model)`` lists it with the reason.
 
     In place, idempotent; the state_dict, the Parameter objects and so any optimizer, ``.to``, ``deepcopy``,
-    pickle, EMA copies and SyncBatchNorm conversion stay as they are.  ``eval()`` is fused; a gradient that is
-    needed there comes from PyTorch's composition.  ``train()`` is fused forward and backward where the
-    kernels run (a GPU, or the simulator as the chosen backend); on a CPU it computes exactly what it computed
-    before, with PyTorch's own modules.  Hooks and pruning that come later are seen at the next call.
+    pickle, EMA copies and SyncBatchNorm conversion stay as they are.  ``eval()`` is fused.  ``train()``, and
+    ``eval()`` where gradients are wanted, are fused forward and backward where the kernels run (a GPU, or the
+    simulator as the chosen backend); on a CPU ``train()`` computes exactly what it computed before, with
+    PyTorch's own modules, and gradients of ``eval()`` come from PyTorch's composition.  Hooks and pruning
+    that come later are seen at the next call.
 
     The memory layout is left alone: make the model channels_last (``.to(memory_format=torch.channels_last)``)
     to spare a copy of every weight in every call.  ``torch.jit.script`` wants an unfused model.

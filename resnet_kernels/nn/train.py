@@ -1,15 +1,17 @@
 """Training of a chain of modules on fused operators, forward and backward.
 
-`run` and `run_block` are what the modules of this package call: in evaluation they are `chain.run`, in
-training they walk the same plan.  Convolutions with BatchNorm and ReLU that follow one another become one
-`training.chain_train`, a residual block one with its shortcut inside.  What has no fused training is computed
-by the module itself, as in evaluation.  The running statistics are moved by statistics.py.
+`run` and `run_block` are what the modules of this package call: in evaluation they are `chain.run`; in
+training, and in an evaluation that is differentiated where kernels run, they walk the same plan.
+Convolutions with BatchNorm and ReLU that follow one another become one `training.chain_train`, a residual
+block one with its shortcut inside.  What has no fused training is computed by the module itself, as in
+evaluation.  statistics.py moves the running statistics.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from resnet_kernels import training
@@ -36,16 +38,33 @@ class _Skip(NamedTuple):
 
 def run(owner: Chained, names: tuple[str, ...], x: Tensor, residual: Tensor | None = None) -> Tensor:
     """The chain `names` of `owner` on `x`: [N, C, H, W]; `residual` is what its add adds."""
-    if owner.training:
+    if owner.training or _wants_gradients(owner, names, x, residual):
         return _train(owner, names, x, _Skip(x, None, residual))
     return chain.run(owner, names, x, residual)
 
 
 def run_block(owner: Chained, names: tuple[str, ...], x: Tensor, downsample: nn.Module | None) -> Tensor:
     """The chain `names` of `owner` on `x`, whose add adds `downsample` of `x`, or `x` itself."""
-    if owner.training:
+    if owner.training or _wants_gradients(owner, names, x, None, downsample):
         return _train(owner, names, x, _Skip(x, downsample, None))
     return chain.run(owner, names, x, x if downsample is None else downsample(x))
+
+
+def _wants_gradients(
+    owner: Chained,
+    names: tuple[str, ...],
+    x: Tensor,
+    residual: Tensor | None,
+    downsample: nn.Module | None = None,
+) -> bool:
+    """Whether an evaluation is to be differentiated where kernels run: a backbone with frozen BatchNorms."""
+    if not torch.is_grad_enabled():
+        return False
+    wanted = x.requires_grad or (residual is not None and residual.requires_grad)
+    modules = [link.module for link in chain.links(owner, names) if link.module is not None]
+    wanted = wanted or any(p.requires_grad for m in modules for p in m.parameters(recurse=False))
+    wanted = wanted or (downsample is not None and any(p.requires_grad for p in downsample.parameters()))
+    return wanted and training.runs_kernels(x)
 
 
 def _train(owner: Chained, names: tuple[str, ...], x: Tensor, skip: _Skip) -> Tensor:
