@@ -48,12 +48,24 @@ struct Affine {
   float eps;
 };
 
+// Where a residual lies that is not of the output's shape: the paper's shortcut A, which takes every
+// stride-th pixel and has no values for the channels that are new, and its transpose in backward. Channel c
+// of output pixel (h, w) adds channel c of residual pixel (h multiply / divide, w multiply / divide), nothing
+// where the division leaves a remainder or the residual has no such channel.
+struct ResidualView {
+  int32_t channels;  // 0: the residual is of the output's shape, and the rest means nothing
+  int32_t h, w;
+  int32_t multiply_h, multiply_w;
+  int32_t divide_h, divide_w;
+};
+
 // relu?(affine(x) + residual_affine(residual)), rounded: what stands before a convolution in training. A
 // convolution may compute it while it loads x, so that it need not be read again, or even written; then the
 // residual has no affine map of its own.
 struct Normalise {
   Affine affine;
-  const void* residual;  // of x's shape, or null
+  const void* residual;  // or null
+  ResidualView residual_view;
   Affine residual_affine;
   bool relu;
 };
@@ -97,9 +109,10 @@ struct ConvFprop {
   Affine affine;
   const void* x;         // [n, h, w, c]
   const void* weight;    // [k, r, s, c]
-  const void* residual;  // [n, p, q, k] or null
-  void* y;               // [n, p, q, k]
-  float* partials;       // null, or [tiles, kMomentsPerTile, k]: moments of the rounded y
+  const void* residual;  // or null
+  ResidualView residual_view;
+  void* y;          // [n, p, q, k]
+  float* partials;  // null, or [tiles, kMomentsPerTile, k]: moments of the rounded y
   Stream stream;
 
   const Normalise* normalise;  // or null; only where conv_transforms_on_load
@@ -129,14 +142,16 @@ struct ConvDgrad {
   ConvShape shape;  // of the forward convolution
   DType dtype;
   bool tf32;
-  const void* dy;                 // [n, p, q, k]
-  const void* weight;             // [k, r, s, c]
-  void* transposed;               // workspace: the weights' size
-  const void* residual;           // gradient that arrives beside dy's, [n, h, w, c], or null
+  const void* dy;        // [n, p, q, k]
+  const void* weight;    // [k, r, s, c]
+  void* transposed;      // workspace: the weights' size
+  const void* residual;  // gradient that arrives beside dy's, or null
+  ResidualView residual_view;
   const uint32_t* residual_mask;  // what of it arrives, as mask, or null
-  const uint32_t* mask;  // bit = the gradient passes, [n, h, w, ceil(c / 32)], or null
-  void* dx;              // [n, h, w, c]
-  float* partials;  // null, or [tiles, kSumsPerTile, c]: sum dx and sum dx (bn_input - mean), per tile of pixels
+  const uint32_t* mask;           // bit = the gradient passes, [n, h, w, ceil(c / 32)], or null
+  void* dx;                       // [n, h, w, c]
+  float*
+      partials;  // null, or [tiles, kSumsPerTile, c]: sum dx and sum dx (bn_input - mean), per tile of pixels
   const void* bn_input;  // [n, h, w, c], with partials
   Affine bn;             // of bn_input, with partials
   bool bn_relu;          // the gradient also passes only where bn(bn_input) > 0
@@ -190,9 +205,9 @@ struct Stem {
 };
 void stem_fprop(const Stem& problem);
 
-// y = relu?(affine(x) + residual_affine(residual)), elementwise over [pixels, channels].
+// y = relu?(affine(x) + residual_affine(residual)), elementwise over [n h w, channels].
 struct BnApply {
-  int64_t pixels, channels;
+  int64_t n, h, w, channels;
   DType dtype;
   const void* x;
   Normalise normalise;
@@ -249,8 +264,8 @@ constexpr int64_t bn_backward_ranges(int64_t pixels) {
 // What BatchNorm's gradient is made of: coefficients, and the gradients of its scale and shift.
 struct BnBackwardFinalize {
   int64_t channels;
-  double count;           // pixels that the statistics cover, over all ranks
-  bool batch_statistics;  // false: mean and var were constants
+  double count;             // pixels that the statistics cover, over all ranks
+  bool batch_statistics;    // false: mean and var were constants
   const float* norm;        // [4, channels], of bn_finalize
   const float* sums;        // [2, channels], over all ranks
   const float* local_sums;  // [2, channels], of this rank

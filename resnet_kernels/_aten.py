@@ -126,6 +126,23 @@ def _epilogue(
     return y.to(dtype)
 
 
+def shortcut(residual: Tensor, stride: _Ints, channels: int) -> Tensor:
+    """Every ``stride``-th pixel, and zeros for the channels it lacks: the paper's shortcut A."""
+    if tuple(stride) == (1, 1) and residual.shape[1] == channels:
+        return residual
+    strided = residual[:, :, :: stride[0], :: stride[1]]
+    return F.pad(strided, (0, 0, 0, 0, 0, channels - residual.shape[1]))
+
+
+def shortcut_gradient(g: Tensor, stride: _Ints, size: _Ints) -> Tensor:
+    """The gradient of `shortcut`'s argument of the given size [N, C, H, W] from that of its result."""
+    if tuple(stride) == (1, 1) and tuple(g.shape) == tuple(size):
+        return g
+    spread = g.new_zeros(size).contiguous(memory_format=torch.channels_last)
+    spread[:, :, :: stride[0], :: stride[1]] = g[:, : size[1]]
+    return spread
+
+
 def conv_fprop(
     x: Tensor,
     weight: Tensor,
@@ -140,11 +157,14 @@ def conv_fprop(
     dilation: _Ints,
     relu: bool,
     tf32: bool,
+    residual_stride: _Ints = (1, 1),
     differentiable: bool = False,
 ) -> Tensor:
     """relu(s conv(x, weight) + b + residual): [N, C, H, W] x [K, C, R, S] -> [N, K, P, Q]."""
     with without_autocast(x):
         y = convolve(x, weight, stride, padding, dilation)
+        if residual is not None:
+            residual = shortcut(residual, residual_stride, y.shape[1])
         y = _epilogue(y, scale, shift, mean, var, eps, residual, relu, differentiable, owned=True)
         return canonical(y)
 
@@ -180,9 +200,9 @@ def conv_bn_relu_maxpool(
     differentiable: bool = False,
 ) -> Tensor:
     """maxpool3x3/2(relu(s conv(x, weight) + b)), padding 1: the network's stem."""
-    y = conv_fprop(
-        x, weight, scale, shift, mean, var, eps, None, stride, padding, dilation, True, tf32, differentiable
-    )
+    vectors = scale, shift, mean, var, eps, None
+    geometry = stride, padding, dilation
+    y = conv_fprop(x, weight, *vectors, *geometry, True, tf32, differentiable=differentiable)
     return max_pool(y, (3, 3), (2, 2), (1, 1))
 
 

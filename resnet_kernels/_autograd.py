@@ -86,7 +86,9 @@ def _save_convolution(ctx: Any, inputs: tuple[Any, ...], y: Tensor | None) -> No
 
 
 def _conv_fprop_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *_, ctx.stride, ctx.padding, ctx.dilation, relu, _ = inputs
+    *_, ctx.stride, ctx.padding, ctx.dilation, relu, _, ctx.residual_stride = inputs
+    residual = inputs[7]
+    ctx.residual_shape = None if residual is None else residual.shape
     _save_convolution(ctx, inputs, output if relu else None)
 
 
@@ -96,7 +98,8 @@ def _conv_fprop_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     with _aten.without_autocast(x):
         g = _behind_relu(grad, y)
         dx, dw, dv = _convolution_backward(g, x, weight, tuple(vectors), ctx, needs[:6])
-    return dx, dw, *dv, None, (g if needs[7] else None), None, None, None, None, None
+        skip = _aten.shortcut_gradient(g, ctx.residual_stride, ctx.residual_shape) if needs[7] else None
+    return dx, dw, *dv, None, skip, None, None, None, None, None, None
 
 
 def _bn_apply_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -123,7 +126,9 @@ def _conv_bn_relu_maxpool_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     vectors, geometry = (scale, shift, mean, var), (ctx.stride, ctx.padding, ctx.dilation)
     with _aten.without_autocast(x):
         twice = torch.is_grad_enabled()
-        z = _aten.conv_fprop(x, weight, *vectors, ctx.eps, None, *geometry, True, ctx.tf32, twice)
+        z = _aten.conv_fprop(
+            x, weight, *vectors, ctx.eps, None, *geometry, True, ctx.tf32, differentiable=twice
+        )
         g = _behind_relu(_pool_backward(grad, z, (3, 3), (2, 2), (1, 1)), z)
         dx, dw, dv = _convolution_backward(g, x, weight, vectors, ctx, ctx.needs_input_grad[:6])
     return dx, dw, *dv, None, None, None, None, None

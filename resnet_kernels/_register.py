@@ -8,8 +8,9 @@ PyTorch's composition (`_aten`) or the simulator's operators, ``resnet_kernels_s
 Conventions of the raw operators (`ops` checks and converts to them): activations [N, C, H, W] and weights
 [K, C, R, S] dense in channels_last; per-channel vectors float32 [K] (float64 beside float64 activations);
 ``stride``, ``padding``, ``dilation`` and ``kernel`` are (h, w).  With ``mean`` and ``var`` given, ``scale``
-and ``shift`` are BatchNorm's weight and bias.  Epilogue: float32 accumulator, affine, residual, ReLU, one
-rounding.
+and ``shift`` are BatchNorm's weight and bias.  With ``residual_stride`` the residual is the paper's shortcut
+A: every so many pixels of a larger image, in as many channels or fewer (`_aten.shortcut`).  Epilogue: float32
+accumulator, affine, residual, ReLU, one rounding.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _VECTORS = "Tensor? scale, Tensor? shift, Tensor? mean, Tensor? var, float eps"
 _GEOMETRY = "int[] stride, int[] padding, int[] dilation"
 SCHEMAS = {
     "conv_fprop": f"(Tensor x, Tensor weight, {_VECTORS}, Tensor? residual, {_GEOMETRY}, "
-    "bool relu, bool tf32) -> Tensor",
+    "bool relu, bool tf32, int[] residual_stride=[1, 1]) -> Tensor",
     "bn_apply": f"(Tensor x, {_VECTORS}, Tensor? residual, bool relu) -> Tensor",
     "conv_bn_relu_maxpool": f"(Tensor x, Tensor weight, {_VECTORS}, {_GEOMETRY}, bool tf32) -> Tensor",
     "max_pool": "(Tensor x, int[] kernel, int[] stride, int[] padding) -> Tensor",
@@ -81,6 +82,7 @@ def _fake_conv_fprop(
     dilation: Sequence[int],
     relu: bool,
     tf32: bool,
+    residual_stride: Sequence[int] = (1, 1),
 ) -> Tensor:
     size = output_size(x.shape, weight.shape, stride, padding, dilation)
     return _channels_last(x, x.shape[0], weight.shape[0], *size)
@@ -153,7 +155,7 @@ def _kernel_layout(value: Any) -> Any:
 
 def _check_indexable(operator: str, x: Tensor, weight: Tensor, *args: Any) -> None:
     """ValueError if a convolution's extents do not fit the kernels' 32-bit indices."""
-    stride, padding, dilation = (a for a in args if isinstance(a, (list, tuple)))
+    stride, padding, dilation = [a for a in args if isinstance(a, (list, tuple))][:3]
     _checks.indexable(
         operator,
         x.shape,

@@ -54,6 +54,7 @@ def conv_bn_act(
     stride: _Pair = 1,
     padding: _Pair = 0,
     dilation: _Pair = 1,
+    residual_stride: _Pair | None = None,
     relu: bool = True,
 ) -> Tensor:
     """relu(scale * conv2d(x, weight) + shift + residual): a layer of a residual unit.
@@ -70,6 +71,9 @@ def conv_bn_act(
         residual: [N, K, P, Q], x's dtype, or None; added before the ReLU.
         eps: added to ``var``; at least 0.
         stride, padding, dilation: an int, or a pair (height, width); at least 1, 0, 1.
+        residual_stride: likewise, or None.  With it the residual is [N, C', H', W'] with C' <= K, P =
+            ceil(H' / residual_stride) and Q alike: every so many pixels of it are added to the first C'
+            channels (the paper's shortcut A).
         relu: apply the ReLU.
 
     Returns:
@@ -83,8 +87,9 @@ def conv_bn_act(
     channels = weight.shape[0]
     vectors = _vectors(op, channels, x, scale, shift, mean, var)
     eps = _checks.epsilon(op, eps)
+    skip_stride = None if residual_stride is None else _checks.pair(op, "residual_stride", residual_stride, 1)
     if residual is not None:
-        residual = _residual(op, residual, x, (x.shape[0], channels, *size))
+        residual = _residual(op, residual, x, (x.shape[0], channels, *size), skip_stride)
     args = (
         x,
         weight,
@@ -94,6 +99,7 @@ def conv_bn_act(
         *geometry,
         _checks.flag(op, "relu", relu),
         _tf32(x, _conv_tf32),
+        skip_stride or (1, 1),
     )
     return _run(op, _conv_fprop, _aten.conv_fprop, args, (size, geometry[1]))
 
@@ -304,14 +310,24 @@ def _vectors(
     )
 
 
-def _residual(op: str, residual: Tensor, x: Tensor, shape: Sequence[int]) -> Tensor:
+def _residual(
+    op: str, residual: Tensor, x: Tensor, shape: Sequence[int], stride: Sequence[int] | None = None
+) -> Tensor:
     """The residual, checked, in channels_last; under autocast in x's dtype."""
     _checks.activation(op, "residual", residual, 4, "[N, K, P, Q]")
     _checks.same_device(op, "residual", residual, x)
     if residual.dtype != x.dtype and x.dtype != torch.float64 and _autocast_dtype(x) is not None:
         residual = residual.to(x.dtype)
     _checks.same_dtype(op, "residual", residual, x)
-    _checks.same_shape(op, "residual", residual, shape)
+    if stride is None:
+        _checks.same_shape(op, "residual", residual, shape)
+    else:
+        seen = [(residual.shape[2 + i] - 1) // stride[i] + 1 for i in (0, 1)]
+        if (residual.shape[0], *seen) != (shape[0], *shape[2:]) or not 0 < residual.shape[1] <= shape[1]:
+            raise ValueError(
+                f"{op}: residual must give every {tuple(stride)}-th pixel to an output of shape "
+                f"{tuple(shape)} and have no more channels, got {_checks.describe(residual)}"
+            )
     return residual.contiguous(memory_format=torch.channels_last)
 
 

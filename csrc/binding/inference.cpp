@@ -8,16 +8,16 @@ namespace {
 Tensor conv_fprop(const Tensor& x, const Tensor& weight, const OptionalTensor& scale,
                   const OptionalTensor& shift, const OptionalTensor& mean, const OptionalTensor& var,
                   double eps, const OptionalTensor& residual, const Ints& stride, const Ints& padding,
-                  const Ints& dilation, bool relu, bool tf32) {
+                  const Ints& dilation, bool relu, bool tf32, const Ints& residual_stride) {
   constexpr const char* kOp = "conv_fprop";
   const rk::ConvShape shape = conv_shape(x, weight, stride, padding, dilation, kOp);
   const OnDeviceOf guard(x);
   if (rk::pads_channels(shape, dtype_of(x, kOp))) {
     return conv_fprop(pad_channels(x, kOp), pad_channels(weight, kOp), scale, shift, mean, var, eps, residual,
-                      stride, padding, dilation, relu, tf32);
+                      stride, padding, dilation, relu, tf32, residual_stride);
   }
   Tensor y = empty_activation(x, shape.n, shape.k, shape.p(), shape.q());
-  check_like(y, residual, kOp, "residual");
+  const ResidualView view = residual_view(y, residual, residual_stride, false, kOp);
   if (y.numel() == 0) return y;
   rk::conv_fprop({.shape = shape,
                   .dtype = dtype_of(x, kOp),
@@ -27,6 +27,7 @@ Tensor conv_fprop(const Tensor& x, const Tensor& weight, const OptionalTensor& s
                   .x = x.const_data_ptr(),
                   .weight = weight.const_data_ptr(),
                   .residual = pointer(residual),
+                  .residual_view = view,
                   .y = y.mutable_data_ptr(),
                   .partials = nullptr,
                   .stream = current_stream(x),
@@ -56,7 +57,7 @@ Tensor conv_bn_relu_maxpool(const Tensor& x, const Tensor& weight, const Optiona
   const rk::DType dtype = dtype_of(x, kOp);
   if (!rk::stem_is_fused(shape, dtype)) {
     const Tensor conv = conv_fprop(x, weight, scale, shift, mean, var, eps, std::nullopt, stride, padding,
-                                   dilation, true, tf32);
+                                   dilation, true, tf32, {1, 1});
     return max_pool(conv, {3, 3}, {2, 2}, {1, 1});
   }
   const OnDeviceOf guard(x);
@@ -81,12 +82,15 @@ Tensor bn_apply(const Tensor& x, const OptionalTensor& scale, const OptionalTens
   const OnDeviceOf guard(x);
   Tensor y = empty_activation_like(x);
   if (y.numel() == 0) return y;
-  rk::bn_apply({.pixels = x.size(0) * x.size(2) * x.size(3),
+  rk::bn_apply({.n = x.size(0),
+                .h = x.size(2),
+                .w = x.size(3),
                 .channels = x.size(1),
                 .dtype = dtype_of(x, kOp),
                 .x = x.const_data_ptr(),
                 .normalise = {.affine = affine(x, x.size(1), scale, shift, mean, var, eps, kOp),
                               .residual = pointer(residual),
+                              .residual_view = {},
                               .residual_affine = {},
                               .relu = relu},
                 .y = y.mutable_data_ptr(),
@@ -143,6 +147,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const OptionalTensor& bias,
                   .x = x.const_data_ptr(),
                   .weight = weight.const_data_ptr(),
                   .residual = nullptr,
+                  .residual_view = {},
                   .y = y.mutable_data_ptr(),
                   .partials = nullptr,
                   .stream = current_stream(x),

@@ -1,9 +1,9 @@
 // PyTorch's tensors as the kernels' pointers and shapes: what every operator checks and allocates.
 //
 // The files of binding/ are the only ones that include torch, compiled once per machine through LibTorch's
-// stable ABI. Tensors were checked in Python (resnet_kernels/ops.py and training/); what is checked again here
-// protects memory when an operator is called directly: layout, device, dtype and sizes that pointers depend
-// on. Schemas are in resnet_kernels/_register.py and training/operators.py.
+// stable ABI. Tensors were checked in Python (resnet_kernels/ops.py and training/); what is checked again
+// here protects memory when an operator is called directly: layout, device, dtype and sizes that pointers
+// depend on. Schemas are in resnet_kernels/_register.py and training/operators.py.
 #pragma once
 
 #include <dlfcn.h>
@@ -91,8 +91,8 @@ inline void check_activation(const Tensor& x, const char* op, const char* name) 
   STD_TORCH_CHECK(is_channels_last(x), op, ": ", name, " must be dense channels_last [N, C, H, W]");
 }
 
-inline const float* vector_pointer(const OptionalTensor& vector, const Tensor& x, int64_t channels, const char* op,
-                            const char* name) {
+inline const float* vector_pointer(const OptionalTensor& vector, const Tensor& x, int64_t channels,
+                                   const char* op, const char* name) {
   if (!vector) return nullptr;
   STD_TORCH_CHECK(vector->scalar_type() == ScalarType::Float && vector->dim() == 1 &&
                       vector->size(0) == channels && (channels == 1 || vector->stride(0) == 1) &&
@@ -101,8 +101,9 @@ inline const float* vector_pointer(const OptionalTensor& vector, const Tensor& x
   return vector->const_data_ptr<float>();
 }
 
-inline Affine affine(const Tensor& x, int64_t channels, const OptionalTensor& scale, const OptionalTensor& shift,
-                  const OptionalTensor& mean, const OptionalTensor& var, double eps, const char* op) {
+inline Affine affine(const Tensor& x, int64_t channels, const OptionalTensor& scale,
+                     const OptionalTensor& shift, const OptionalTensor& mean, const OptionalTensor& var,
+                     double eps, const char* op) {
   STD_TORCH_CHECK(mean.has_value() == var.has_value(), op, ": mean and var come together");
   return {.weight = vector_pointer(scale, x, channels, op, "scale"),
           .bias = vector_pointer(shift, x, channels, op, "shift"),
@@ -133,6 +134,36 @@ inline void check_like(const Tensor& like, const OptionalTensor& other, const ch
   for (int64_t dim = 0; dim < 4; ++dim) {
     STD_TORCH_CHECK(other->size(dim) == like.size(dim), op, ": ", name, " must have the output's shape");
   }
+}
+
+// How a residual lies beside an output like `output`: of its shape, or with a stride (h, w) every stride-th
+// pixel of a larger image, in as many channels or fewer; `transposed`: the gradient of such a one.
+inline ResidualView residual_view(const Tensor& output, const OptionalTensor& residual, const Ints& stride,
+                                  bool transposed, const char* op) {
+  check_pair(stride, 1, op, "residual_stride");
+  if (!residual) return {};
+  check_activation(*residual, op, "residual");
+  check_same(output, *residual, op, "residual");
+  const auto same = [&](int64_t dim) { return residual->size(dim) == output.size(dim); };
+  if (stride[0] == 1 && stride[1] == 1 && same(0) && same(1) && same(2) && same(3)) return {};
+  const Tensor& wide = transposed ? output : *residual;
+  const Tensor& narrow = transposed ? *residual : output;
+  const auto strided = [&](int i) {
+    return (wide.size(2 + i) + stride[i] - 1) / stride[i] == narrow.size(2 + i);
+  };
+  STD_TORCH_CHECK(
+      same(0) && wide.size(1) <= narrow.size(1) && strided(0) && strided(1), op,
+      ": residual must have the output's shape, or with residual_stride every so many pixels of it");
+  const auto factor = [&](int i, bool divide) {
+    return static_cast<int32_t>(divide == transposed ? stride[i] : 1);
+  };
+  return {.channels = static_cast<int32_t>(residual->size(1)),
+          .h = static_cast<int32_t>(residual->size(2)),
+          .w = static_cast<int32_t>(residual->size(3)),
+          .multiply_h = factor(0, false),
+          .multiply_w = factor(1, false),
+          .divide_h = factor(0, true),
+          .divide_w = factor(1, true)};
 }
 
 // ReLU's mask of a tensor like `like`: int32 [N, H, W, ceil(C / 32)], bit = channel. Null without one.
@@ -182,7 +213,7 @@ inline Affine affine_of_norm(const Tensor& norm, const Tensor& x, const char* op
 }
 
 inline ConvShape conv_shape(const Tensor& x, const Tensor& weight, const Ints& stride, const Ints& padding,
-                         const Ints& dilation, const char* op) {
+                            const Ints& dilation, const char* op) {
   check_activation(x, op, "x");
   STD_TORCH_CHECK(is_channels_last(weight), op, ": weight must be dense channels_last [K, C, R, S]");
   check_same(x, weight, op, "weight");
@@ -192,18 +223,18 @@ inline ConvShape conv_shape(const Tensor& x, const Tensor& weight, const Ints& s
   check_pair(padding, 0, op, "padding");
   check_pair(dilation, 1, op, "dilation");
   const ConvShape shape = {.n = x.size(0),
-                               .h = x.size(2),
-                               .w = x.size(3),
-                               .c = x.size(1),
-                               .k = weight.size(0),
-                               .r = weight.size(2),
-                               .s = weight.size(3),
-                               .stride_h = stride[0],
-                               .stride_w = stride[1],
-                               .pad_h = padding[0],
-                               .pad_w = padding[1],
-                               .dilation_h = dilation[0],
-                               .dilation_w = dilation[1]};
+                           .h = x.size(2),
+                           .w = x.size(3),
+                           .c = x.size(1),
+                           .k = weight.size(0),
+                           .r = weight.size(2),
+                           .s = weight.size(3),
+                           .stride_h = stride[0],
+                           .stride_w = stride[1],
+                           .pad_h = padding[0],
+                           .pad_w = padding[1],
+                           .dilation_h = dilation[0],
+                           .dilation_w = dilation[1]};
   STD_TORCH_CHECK(shape.h + 2 * shape.pad_h > shape.dilation_h * (shape.r - 1) &&
                       shape.w + 2 * shape.pad_w > shape.dilation_w * (shape.s - 1),
                   op, ": the filter is larger than the padded image: ", describe(shape));

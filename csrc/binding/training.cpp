@@ -1,7 +1,7 @@
 // The operators of resnet_kernels/training: functional primitives of forward and backward.
 //
-// A convolution that is given a norm makes its input on load where chunks and geometry allow it; elsewhere the
-// elementwise kernel makes it first, to the same bits.
+// A convolution that is given a norm makes its input on load where chunks and geometry allow it; elsewhere
+// the elementwise kernel makes it first, to the same bits.
 #include "binding/pooling.h"
 #include "binding/tensors.h"
 
@@ -12,7 +12,9 @@ int64_t pixels_of(const Tensor& x) { return x.size(0) * x.size(2) * x.size(3); }
 
 // relu?(norm(x) + residual_norm(residual)) and ReLU's mask, by the elementwise kernel.
 void normalise_to(const Tensor& x, const Normalise& normalise, Tensor& y, uint32_t* mask, const char* op) {
-  bn_apply({.pixels = pixels_of(x),
+  bn_apply({.n = x.size(0),
+            .h = x.size(2),
+            .w = x.size(3),
             .channels = x.size(1),
             .dtype = dtype_of(x, op),
             .x = x.const_data_ptr(),
@@ -33,8 +35,8 @@ void reduce(const Tensor& partials, Tensor& result, RowTiles tiles, int64_t pixe
                      .stream = current_stream(partials)});
 }
 
-// conv(a, weight) and its batch statistics [2, K]: mean and sum of squared deviations of the rounded output. a
-// is x, or relu(norm(x) + residual), which is returned with its mask if `keep`.
+// conv(a, weight) and its batch statistics [2, K]: mean and sum of squared deviations of the rounded output.
+// a is x, or relu(norm(x) + residual), which is returned with its mask if `keep`.
 std::tuple<Tensor, Tensor, Tensor, Tensor> conv_fprop_stats(const Tensor& x, const OptionalTensor& norm,
                                                             const OptionalTensor& residual,
                                                             const Tensor& weight, const Ints& stride,
@@ -54,6 +56,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> conv_fprop_stats(const Tensor& x, con
   if (norm) {
     normalise = {.affine = affine_of_norm(*norm, x, kOp),
                  .residual = pointer(residual),
+                 .residual_view = {},
                  .residual_affine = {},
                  .relu = true};
     const bool on_load = conv_transforms_on_load(dtype, shape.c, {x.const_data_ptr(), pointer(residual)}) &&
@@ -62,13 +65,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> conv_fprop_stats(const Tensor& x, con
     if (!on_load) {
       Tensor made = keep ? a : empty_activation_like(x);
       normalise_to(x, normalise, made, mask_data, kOp);
-      const auto [y, moments, none, nor_mask] = conv_fprop_stats(
-          made, std::nullopt, std::nullopt, weight, stride, padding, dilation, false, tf32);
+      const auto [y, moments, none, nor_mask] =
+          conv_fprop_stats(made, std::nullopt, std::nullopt, weight, stride, padding, dilation, false, tf32);
       return {y, moments, a, mask};
     }
   } else if (pads_channels(shape, dtype)) {
-    return conv_fprop_stats(pad_channels(x, kOp), std::nullopt, std::nullopt, pad_channels(weight, kOp), stride,
-                            padding, dilation, false, tf32);
+    return conv_fprop_stats(pad_channels(x, kOp), std::nullopt, std::nullopt, pad_channels(weight, kOp),
+                            stride, padding, dilation, false, tf32);
   }
 
   Tensor y = empty_activation(x, shape.n, shape.k, shape.p(), shape.q());
@@ -82,6 +85,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> conv_fprop_stats(const Tensor& x, con
                        .x = x.const_data_ptr(),
                        .weight = weight.const_data_ptr(),
                        .residual = nullptr,
+                       .residual_view = {},
                        .y = y.mutable_data_ptr(),
                        .partials = nullptr,
                        .stream = current_stream(x),
@@ -97,16 +101,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> conv_fprop_stats(const Tensor& x, con
 }
 
 // mask . (transposed conv(dy, weight) + residual_mask . residual) for a convolution whose input has the size
-// [.., .., input_size]. dy is g, or with `coefficients` BatchNorm's gradient of g_mask . g, which is returned.
-// With bn_input and norm also the sums over pixels of dx and of dx (bn_input - mean), [2, C], and with bn_relu
-// only what passes the ReLU behind that BatchNorm.
+// [.., .., input_size]. dy is g, or with `coefficients` BatchNorm's gradient of g_mask . g, which is
+// returned. With bn_input and norm also the sums over pixels of dx and of dx (bn_input - mean), [2, C], and
+// with bn_relu only what passes the ReLU behind that BatchNorm.
 std::tuple<Tensor, Tensor, Tensor> conv_dgrad(const Tensor& g, const OptionalTensor& g_mask,
                                               const OptionalTensor& y, const OptionalTensor& coefficients,
                                               const Tensor& weight, const OptionalTensor& residual,
                                               const OptionalTensor& residual_mask, const OptionalTensor& mask,
                                               const OptionalTensor& bn_input, const OptionalTensor& norm,
                                               bool bn_relu, const Ints& input_size, const Ints& stride,
-                                              const Ints& padding, const Ints& dilation, bool tf32) {
+                                              const Ints& padding, const Ints& dilation, bool tf32,
+                                              const Ints& residual_stride) {
   constexpr const char* kOp = "conv_dgrad";
   check_activation(g, kOp, "g");
   check_pair(input_size, 1, kOp, "input_size");
@@ -118,7 +123,7 @@ std::tuple<Tensor, Tensor, Tensor> conv_dgrad(const Tensor& g, const OptionalTen
                   ": g is not an output of ", describe(shape));
   check_same(g, weight, kOp, "weight");
   check_like(g, y, kOp, "y");
-  check_like(dx, residual, kOp, "residual");
+  const ResidualView view = residual_view(dx, residual, residual_stride, true, kOp);
   check_like(dx, bn_input, kOp, "bn_input");
   STD_TORCH_CHECK(bn_input.has_value() == norm.has_value(), kOp, ": bn_input and norm come together");
   STD_TORCH_CHECK(coefficients || !(y || g_mask), kOp, ": y and g_mask need coefficients");
@@ -142,7 +147,7 @@ std::tuple<Tensor, Tensor, Tensor> conv_dgrad(const Tensor& g, const OptionalTen
                              .stream = current_stream(g)});
       const auto [made, made_sums, none] =
           conv_dgrad(dy, std::nullopt, std::nullopt, std::nullopt, weight, residual, residual_mask, mask,
-                     bn_input, norm, bn_relu, input_size, stride, padding, dilation, tf32);
+                     bn_input, norm, bn_relu, input_size, stride, padding, dilation, tf32, residual_stride);
       return {made, made_sums, dy};
     }
   }
@@ -155,7 +160,8 @@ std::tuple<Tensor, Tensor, Tensor> conv_dgrad(const Tensor& g, const OptionalTen
                        .weight = weight.const_data_ptr(),
                        .transposed = transposed.mutable_data_ptr(),
                        .residual = pointer(residual),
-                       .residual_mask = mask_pointer(dx, residual_mask, kOp),
+                       .residual_view = view,
+                       .residual_mask = residual ? mask_pointer(*residual, residual_mask, kOp) : nullptr,
                        .mask = mask_pointer(dx, mask, kOp),
                        .dx = dx.mutable_data_ptr(),
                        .partials = nullptr,
@@ -193,8 +199,11 @@ Tensor conv_wgrad(const Tensor& dy, const Tensor& x, const OptionalTensor& norm,
   if (dw.numel() == 0) return dw;
   Normalise normalise = {};
   if (norm) {
-    normalise = {
-        .affine = affine_of_norm(*norm, x, kOp), .residual = nullptr, .residual_affine = {}, .relu = true};
+    normalise = {.affine = affine_of_norm(*norm, x, kOp),
+                 .residual = nullptr,
+                 .residual_view = {},
+                 .residual_affine = {},
+                 .relu = true};
     if (!(conv_transforms_on_load(dtype, shape.c, {x.const_data_ptr()}) &&
           conv_transforms_on_load(dtype, shape.k, {dy.const_data_ptr()}))) {
       Tensor a = empty_activation_like(x);
@@ -225,11 +234,13 @@ Tensor conv_wgrad(const Tensor& dy, const Tensor& x, const OptionalTensor& norm,
 
 // relu?(norm(x) + residual_norm(residual)), and ReLU's mask if `keep_mask`.
 std::tuple<Tensor, Tensor> bn_normalise(const Tensor& x, const Tensor& norm, const OptionalTensor& residual,
-                                        const OptionalTensor& residual_norm, bool relu, bool keep_mask) {
+                                        const OptionalTensor& residual_norm, bool relu, bool keep_mask,
+                                        const Ints& residual_stride) {
   constexpr const char* kOp = "bn_normalise";
   check_activation(x, kOp, "x");
-  check_like(x, residual, kOp, "residual");
-  STD_TORCH_CHECK(residual || !residual_norm, kOp, ": residual_norm needs a residual");
+  const ResidualView view = residual_view(x, residual, residual_stride, false, kOp);
+  STD_TORCH_CHECK(!residual_norm || (residual && view.channels == 0), kOp,
+                  ": residual_norm needs a residual of x's shape");
   STD_TORCH_CHECK(relu || !keep_mask, kOp, ": only a ReLU has a mask");
   const OnDeviceOf guard(x);
   Tensor y = empty_activation_like(x);
@@ -238,14 +249,15 @@ std::tuple<Tensor, Tensor> bn_normalise(const Tensor& x, const Tensor& norm, con
   const Normalise normalise = {
       .affine = affine_of_norm(norm, x, kOp),
       .residual = pointer(residual),
+      .residual_view = view,
       .residual_affine = residual_norm ? affine_of_norm(*residual_norm, x, kOp) : Affine{},
       .relu = relu};
   normalise_to(x, normalise, y, keep_mask ? static_cast<uint32_t*>(mask.mutable_data_ptr()) : nullptr, kOp);
   return {y, mask};
 }
 
-// norm [4, C] (mean, scale = weight rstd, shift, rstd) and new running statistics (empty without old ones) from
-// moments [2, C] over `count` pixels.
+// norm [4, C] (mean, scale = weight rstd, shift, rstd) and new running statistics (empty without old ones)
+// from moments [2, C] over `count` pixels.
 std::tuple<Tensor, Tensor, Tensor> bn_finalize(const Tensor& moments, const OptionalTensor& weight,
                                                const OptionalTensor& bias, double count, double eps,
                                                const OptionalTensor& running_mean,
@@ -277,8 +289,8 @@ std::tuple<Tensor, Tensor, Tensor> bn_finalize(const Tensor& moments, const Opti
   return {norm, new_mean, new_var};
 }
 
-// h = mask . g (if `keep`, otherwise empty), and the sums [2, C] of h and h (x - mean) for the BatchNorm that x
-// went into; those of another one too, or an empty tensor.
+// h = mask . g (if `keep`, otherwise empty), and the sums [2, C] of h and h (x - mean) for the BatchNorm that
+// x went into; those of another one too, or an empty tensor.
 std::tuple<Tensor, Tensor, Tensor> bn_backward_reduce(const Tensor& g, const OptionalTensor& mask,
                                                       const Tensor& x, const Tensor& norm,
                                                       const OptionalTensor& other_x,
@@ -329,17 +341,16 @@ std::tuple<Tensor, Tensor, Tensor> bn_backward_finalize(const Tensor& norm, cons
   Tensor coefficients = empty_floats(norm, {4, channels});
   Tensor dscale = empty_floats(norm, {channels});
   Tensor dshift = empty_floats(norm, {channels});
-  rk::bn_backward_finalize(
-      {.channels = channels,
-       .count = count,
-       .batch_statistics = batch_stats,
-       .norm = vectors_pointer(norm, norm, 4, channels, kOp, "norm"),
-       .sums = vectors_pointer(sums, norm, 2, channels, kOp, "sums"),
-       .local_sums = vectors_pointer(local_sums, norm, 2, channels, kOp, "local_sums"),
-       .coefficients = coefficients.mutable_data_ptr<float>(),
-       .dscale = dscale.mutable_data_ptr<float>(),
-       .dshift = dshift.mutable_data_ptr<float>(),
-       .stream = current_stream(norm)});
+  rk::bn_backward_finalize({.channels = channels,
+                            .count = count,
+                            .batch_statistics = batch_stats,
+                            .norm = vectors_pointer(norm, norm, 4, channels, kOp, "norm"),
+                            .sums = vectors_pointer(sums, norm, 2, channels, kOp, "sums"),
+                            .local_sums = vectors_pointer(local_sums, norm, 2, channels, kOp, "local_sums"),
+                            .coefficients = coefficients.mutable_data_ptr<float>(),
+                            .dscale = dscale.mutable_data_ptr<float>(),
+                            .dshift = dshift.mutable_data_ptr<float>(),
+                            .stream = current_stream(norm)});
   return {coefficients, dscale, dshift};
 }
 

@@ -52,8 +52,9 @@ void conv_dgrad(const ConvDgrad& problem) {
   const ConvShape& shape = problem.shape;
   const Configuration config = configure(problem);
   if (problem.gradient != nullptr && !conv_is_pointwise(shape))
-    throw std::runtime_error("conv_dgrad: only a pointwise convolution takes BatchNorm's gradient on load, not " +
-                             describe(shape));
+    throw std::runtime_error(
+        "conv_dgrad: only a pointwise convolution takes BatchNorm's gradient on load, not " +
+        describe(shape));
   const std::vector<tile::ConvGeometry> phases = dispatch::dgrad_geometry(shape);
   sm80::launch_krsc_to_crsk(shape, problem.dtype, problem.weight, problem.transposed, problem.stream);
 
@@ -71,11 +72,13 @@ void conv_dgrad(const ConvDgrad& problem) {
       .weight = problem.transposed,
       .epilogue = {.affine = {},
                    .residual = problem.residual,
+                   .residual_view = problem.residual_view,
                    .residual_mask = problem.residual_mask,
                    .mask = problem.mask,
                    .y = problem.dx,
                    .relu = false,
-                   .vector = dispatch::aligned_chunks(problem.dtype, shape.c,
+                   .vector = dispatch::aligned_view(problem.dtype, problem.residual_view) &&
+                             dispatch::aligned_chunks(problem.dtype, shape.c,
                                                       {problem.residual, problem.dx, problem.bn_input}),
                    .statistics = {.kind = statistics ? tile::Statistics::Kind::gradient
                                                      : tile::Statistics::Kind::none,

@@ -47,11 +47,15 @@ bool conv_transforms_on_load(DType dtype, int64_t channels, std::initializer_lis
 void conv_fprop(const ConvFprop& problem) {
   const Configuration config = configure(problem);
   const bool adds_on_load = problem.normalise != nullptr && problem.normalise->residual != nullptr;
+  if (adds_on_load && problem.normalise->residual_view.channels != 0)
+    throw std::runtime_error("conv_fprop: what is added on load is of the source's shape");
   if ((problem.a != nullptr || adds_on_load) && !conv_is_pointwise(problem.shape)) {
-    throw std::runtime_error("conv_fprop: only a pointwise convolution adds on load or writes what it loads: " +
-                             describe(problem.shape));
+    throw std::runtime_error(
+        "conv_fprop: only a pointwise convolution adds on load or writes what it loads: " +
+        describe(problem.shape));
   }
   const bool vector_epilogue =
+      dispatch::aligned_view(problem.dtype, problem.residual_view) &&
       dispatch::aligned_chunks(problem.dtype, problem.shape.k, {problem.residual, problem.y});
   const tile::Statistics statistics = {
       .kind = problem.partials != nullptr ? tile::Statistics::Kind::moments : tile::Statistics::Kind::none,
@@ -60,25 +64,28 @@ void conv_fprop(const ConvFprop& problem) {
       .bn_input = nullptr,
       .bn = {},
       .bn_relu = false};
-  const sm80::ConvGemm gemm = {.tile = config.tile.tile,
-                               .vector_operands = config.vector_operands,
-                               .phases = 1,
-                               .conv = {dispatch::fprop_geometry(simplify(problem.shape))},
-                               .source = problem.x,
-                               .normalise = problem.normalise,
-                               .gradient = nullptr,
-                               .transformed = problem.a,
-                               .transformed_mask = problem.mask,
-                               .weight = problem.weight,
-                               .epilogue = {.affine = problem.affine,
-                                            .residual = problem.residual,
-                                            .residual_mask = nullptr,
-                                            .mask = nullptr,
-                                            .y = problem.y,
-                                            .relu = problem.relu,
-                                            .vector = vector_epilogue,
-                                            .statistics = statistics},
-                               .stream = problem.stream};
+  const sm80::ConvGemm gemm = {
+      .tile = config.tile.tile,
+      .vector_operands = config.vector_operands,
+      .phases = 1,
+      .conv = {dispatch::fprop_geometry(problem.residual_view.channels == 0 ? simplify(problem.shape)
+                                                                            : problem.shape)},
+      .source = problem.x,
+      .normalise = problem.normalise,
+      .gradient = nullptr,
+      .transformed = problem.a,
+      .transformed_mask = problem.mask,
+      .weight = problem.weight,
+      .epilogue = {.affine = problem.affine,
+                   .residual = problem.residual,
+                   .residual_view = problem.residual_view,
+                   .residual_mask = nullptr,
+                   .mask = nullptr,
+                   .y = problem.y,
+                   .relu = problem.relu,
+                   .vector = vector_epilogue,
+                   .statistics = statistics},
+      .stream = problem.stream};
   switch (problem.dtype) {
     case DType::bf16: return sm80::launch_conv_fprop_bf16(gemm);
     case DType::f16: return sm80::launch_conv_fprop_f16(gemm);

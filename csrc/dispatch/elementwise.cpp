@@ -24,7 +24,10 @@ void pad_channels(const PadChannels& problem) {
 
 void bn_apply(const BnApply& problem) {
   index32(problem.channels, "channels");
+  const ResidualView& view = problem.normalise.residual_view;
+  if (view.channels != 0) index32(problem.n * problem.h * problem.w, "number of pixels (n h w)");
   const bool vector =
+      dispatch::aligned_view(problem.dtype, view) &&
       aligned_chunks(problem.dtype, problem.channels, {problem.x, problem.normalise.residual, problem.y});
   sm80::launch_bn_apply(problem, vector);
 }
@@ -36,7 +39,8 @@ void bn_finalize(const BnFinalize& problem) {
 
 void bn_backward_reduce(const BnBackwardReduce& problem) {
   index32(problem.channels, "channels");
-  const bool vector = aligned_chunks(problem.dtype, problem.channels, {problem.g, problem.x, problem.other_x, problem.h});
+  const bool vector =
+      aligned_chunks(problem.dtype, problem.channels, {problem.g, problem.x, problem.other_x, problem.h});
   sm80::launch_bn_backward_reduce(problem, vector);
 }
 
@@ -47,7 +51,8 @@ void bn_backward_finalize(const BnBackwardFinalize& problem) {
 
 void bn_backward_apply(const BnBackwardApply& problem) {
   index32(problem.channels, "channels");
-  const bool vector = aligned_chunks(problem.dtype, problem.channels, {problem.g, problem.gradient.x, problem.dx});
+  const bool vector =
+      aligned_chunks(problem.dtype, problem.channels, {problem.g, problem.gradient.x, problem.dx});
   sm80::launch_bn_backward_apply(problem, vector);
 }
 

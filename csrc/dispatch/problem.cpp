@@ -138,6 +138,10 @@ std::vector<tile::ConvGeometry> dgrad_geometry(const ConvShape& shape) {
   return phases;
 }
 
+bool aligned_view(DType dtype, const ResidualView& view) {
+  return view.channels * element_bytes(dtype) % 16 == 0;
+}
+
 bool aligned_chunks(DType dtype, int64_t channels, std::initializer_list<const void*> tensors) {
   if (channels * element_bytes(dtype) % 16 != 0) return false;
   for (const void* tensor : tensors) {

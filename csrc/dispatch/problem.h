@@ -22,6 +22,9 @@ std::vector<tile::ConvGeometry> dgrad_geometry(const ConvShape& shape);
 int32_t index32(int64_t value, const char* what);
 
 // Are all tensors (null: absent) made of 16-byte aligned rows of whole chunks of channels?
+// Whether the residual's rows, where it has channels of its own, are whole chunks too.
+bool aligned_view(DType dtype, const ResidualView& view);
+
 bool aligned_chunks(DType dtype, int64_t channels, std::initializer_list<const void*> tensors);
 
 }  // namespace rk::dispatch

@@ -66,10 +66,17 @@ struct ConvGeometry {
   // The output pixel of GEMM row m, counted over the batch.
   constexpr int64_t output_pixel(uint32_t m) const {
     if (dense_output) return m;
-    uint32_t i, j;
-    const uint32_t image = position(m, i, j);
-    const int64_t row = int64_t{image} * output_h.extent + i * output_h.step + output_h.first;
-    return row * output_w.extent + j * output_w.step + output_w.first;
+    uint32_t h, w;
+    const uint32_t image = output_position(m, h, w);
+    return (int64_t{image} * output_h.extent + h) * output_w.extent + w;
+  }
+
+  // The same as image n and coordinates (h, w).
+  constexpr uint32_t output_position(uint32_t m, uint32_t& h, uint32_t& w) const {
+    const uint32_t image = position(m, h, w);
+    h = h * output_h.step + output_h.first;
+    w = w * output_w.step + output_w.first;
+    return image;
   }
 };
 

@@ -22,6 +22,7 @@
 #include "tile/conv_geometry.h"
 #include "tile/epilogue_params.h"
 #include "tile/format.h"
+#include "tile/residual.h"
 #include "tile/statistics.h"
 
 namespace rk::tile {
@@ -84,6 +85,28 @@ struct EpilogueTile {
   int32_t first_row, first_column;
 
   template <bool kVector>
+  RK_DEVICE void add_residual(const Element* residual, int32_t m, int64_t pixel, int32_t channel,
+                              float (&values)[kPerChunk]) const {
+    const ResidualView& view = epilogue.residual_view;
+    int32_t channels = conv.columns;
+    if (view.channels != 0) {
+      channels = view.channels;
+      uint32_t h, w;
+      const uint32_t image = conv.output_position(m, h, w);
+      if (channel >= channels ||
+          !residual_pixel(view, image, static_cast<int32_t>(h), static_cast<int32_t>(w), pixel)) {
+        return;
+      }
+    }
+    float skip[kPerChunk];
+    load_chunk<Format, kVector>(residual + pixel * channels + channel, channels - channel, skip);
+    if (epilogue.residual_mask != nullptr)
+      apply_mask(read_mask(epilogue.residual_mask, pixel, channels, channel), skip);
+    RK_UNROLL
+    for (int e = 0; e < kPerChunk; ++e) values[e] += skip[e];
+  }
+
+  template <bool kVector>
   RK_DEVICE void write(RunningStatistics<kPerChunk>& statistics) const {
     const auto chunk = static_cast<int32_t>(ptx::tid_x() % kChunks);
     const auto row = static_cast<int32_t>(ptx::tid_x() / kChunks);
@@ -108,14 +131,7 @@ struct EpilogueTile {
       read_panel(panel + (i * kPanelPitch<kColumns> + chunk * kPerChunk) * 4, values);
       RK_UNROLL
       for (int e = 0; e < kPerChunk; ++e) values[e] = affine.apply(values[e], e);
-      if (residual != nullptr) {
-        float skip[kPerChunk];
-        load_chunk<Format, kVector>(residual + offset, count, skip);
-        if (epilogue.residual_mask != nullptr)
-          apply_mask(read_mask(epilogue.residual_mask, pixel, conv.columns, channel), skip);
-        RK_UNROLL
-        for (int e = 0; e < kPerChunk; ++e) values[e] += skip[e];
-      }
+      if (residual != nullptr) add_residual<kVector>(residual, m, pixel, channel, values);
       if (epilogue.relu) {
         RK_UNROLL
         for (int e = 0; e < kPerChunk; ++e) values[e] = relu(values[e]);

@@ -25,13 +25,14 @@ constexpr int64_t values_per_channel(Statistics::Kind kind) {
 
 struct Epilogue {
   Affine affine;
-  const void* residual;           // [pixels, columns] or null
-  const uint32_t* residual_mask;  // as mask, for the residual alone; or null
-  const uint32_t* mask;  // [pixels, ceil(columns / 32)], bit = column; or null: everything passes
-  void* y;               // [pixels, columns]
+  const void* residual;  // [pixels, columns], or as residual_view says; or null
+  ResidualView residual_view;
+  const uint32_t* residual_mask;  // as mask, for the residual's own pixels and channels; or null
+  const uint32_t* mask;           // [pixels, ceil(columns / 32)], bit = column; or null: everything passes
+  void* y;                        // [pixels, columns]
   bool relu;
-  bool
-      vector;  // columns are a multiple of a chunk; residual, y and the statistics' input are 16-byte aligned
+  bool vector;  // columns and the residual's channels are multiples of a chunk; residual, y and the
+                // statistics' input are 16-byte aligned
   Statistics statistics;
 };
 

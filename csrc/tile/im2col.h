@@ -73,7 +73,7 @@ class ConvOperands {
         landed_(cursor_),
         first_row_(first_row),
         to_second_(second != nullptr ? reinterpret_cast<intptr_t>(second) - reinterpret_cast<intptr_t>(source)
-                                     : 0) {
+                                     : kNoSecond) {
     RK_UNROLL
     for (int pass = 0; pass < kPassesA; ++pass) {
       const int32_t m = first_row + row(pass);
@@ -117,7 +117,8 @@ class ConvOperands {
     RK_UNROLL
     for (int pass = 0; pass < kPassesA; ++pass) {
       const uint32_t place = swizzled(row(pass), chunk());
-      prologue.transform(tile_a + place, tile_second + place, first_row_ + row(pass), (exists >> pass) % 2 != 0);
+      prologue.transform(tile_a + place, tile_second + place, first_row_ + row(pass),
+                         (exists >> pass) % 2 != 0);
     }
     landed_.advance(conv_, kDepthPerRow);
   }
@@ -152,8 +153,9 @@ class ConvOperands {
       const Element* from = valid ? source_[pass] + offset : source_[pass];
       ptx::cp_async<16>(tile_a + swizzled(row(pass), chunk()), from, valid ? 16 : 0);
       if constexpr (Prologue::kSources == 2) {
-        if (to_second_ != 0 && valid) {
-          const auto* beside = reinterpret_cast<const Element*>(reinterpret_cast<intptr_t>(from) + to_second_);
+        if (to_second_ != kNoSecond && valid) {
+          const auto* beside =
+              reinterpret_cast<const Element*>(reinterpret_cast<intptr_t>(from) + to_second_);
           ptx::cp_async<16>(tile_second + swizzled(row(pass), chunk()), beside, 16);
         }
       }
@@ -208,14 +210,15 @@ class ConvOperands {
 
   const ConvGeometry& conv_;
   DepthCursor cursor_, landed_;  // of the stage loaded next, and of that transformed next
-  uint32_t in_flight_ = 0;       // a bit for each chunk that was not padding, kPassesA a stage, the newest low
+  uint32_t in_flight_ = 0;  // a bit for each chunk that was not padding, kPassesA a stage, the newest low
   int32_t first_row_;
   // Bytes from an element of the source to its like in the second source: one register pair instead of two
-  // pointers. 0: there is none.
+  // pointers. It may be 0, when both are one tensor; whole chunks are never an odd number of bytes apart.
+  static constexpr intptr_t kNoSecond = 1;
   intptr_t to_second_;
   const Element*
       source_[kPassesA];  // where tap (0, 0), channel 0 of the row would lie, inside the image or not
-  uint32_t rows_ = 0;  // pointwise: a bit for each row that exists, and no coordinates
+  uint32_t rows_ = 0;     // pointwise: a bit for each row that exists, and no coordinates
   static constexpr int kCoordinates = Prologue::kPointwise ? 1 : kPassesA;
   int32_t h_[kCoordinates], w_[kCoordinates];
   const Element* weight_;  // the thread's first column

@@ -9,8 +9,8 @@
 // the product's instruction reads is ready, and the bits are those that an elementwise pass would have
 // written. The blocks of the first column of tiles can write the result to memory as well.
 //
-// A prologue says what it is: kTransforms; kSources, with the second of the first's shape; kPointwise, only for
-// convolutions in which row m of the GEMM is pixel m of the source.
+// A prologue says what it is: kTransforms; kSources, with the second of the first's shape; kPointwise, only
+// for convolutions in which row m of the GEMM is pixel m of the source.
 #pragma once
 
 #include <algorithm>

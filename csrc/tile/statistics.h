@@ -1,6 +1,7 @@
 // Per-channel statistics of a tile of output, for BatchNorm's training step.
 //
-//   moments   of y, forward: (pivot, mean - pivot, M2 = sum (y - mean)^2). A thread sums d = y - pivot and d^2
+//   moments   of y, forward: (pivot, mean - pivot, M2 = sum (y - mean)^2). A thread sums d = y - pivot and
+//   d^2
 //             with its first value as the pivot; threads and tiles are merged by Chan's formula (Chan, Golub
 //             and LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances")
 //             on differences of pivots. No mean is ever rounded before it is subtracted, so that nothing
@@ -128,7 +129,8 @@ RK_DEVICE void reduce_tile_statistics(const Statistics& statistics, const Runnin
       return ptx::ld_shared<float>(slot(value, r, column % kChannels, column / kChannels));
     };
     float* partials = statistics.partials +
-                      int64_t{row_tile} * values_per_channel(statistics.kind) * columns + first_column + column;
+                      int64_t{row_tile} * values_per_channel(statistics.kind) * columns + first_column +
+                      column;
     if (moments) {
       Moments total = {};
       for (uint32_t r = 0; r < kRowThreads; ++r)

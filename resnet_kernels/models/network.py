@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resnet_kernels.nn import chain, train
+from resnet_kernels.nn import Stage, chain, train
 from resnet_kernels.nn.check import positive
 
 
@@ -47,7 +47,7 @@ class Network(chain.Chained):
                 block = make(channels, width, 2 if i > 0 and j == 0 else 1)
                 channels = width * block.expansion
                 blocks.append(block)
-            setattr(self, f"layer{i + 1}", nn.Sequential(*blocks))
+            setattr(self, f"layer{i + 1}", Stage(*blocks))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(channels, num_classes)
         for module in self.modules():

@@ -4,6 +4,7 @@ from .blocks import BasicBlock, Bottleneck, PlainBlock
 from .fusing import fuse, unfuse
 from .layers import ConvBNAct2d, ProjectionShortcut
 from .report import FuseReport, Row, fuse_report
+from .stage import Stage
 from .synchronised import SyncBatchNorm2d, convert_sync_batchnorm
 from .zero_pad import ZeroPadShortcut
 
@@ -15,6 +16,7 @@ __all__ = [
     "PlainBlock",
     "ProjectionShortcut",
     "Row",
+    "Stage",
     "SyncBatchNorm2d",
     "ZeroPadShortcut",
     "convert_sync_batchnorm",

@@ -2,10 +2,13 @@
 
 In evaluation every convolution with its BatchNorm and ReLU is one operator, and the residual add and the last
 ReLU are inside the last convolution's epilogue.  In training a block is one fused function, forward and
-backward, where the kernels run (train.py); on a CPU PyTorch computes the layers one by one.
+backward, where the kernels run (train.py), and in a `Stage` a part of one; on a CPU PyTorch computes the
+layers one by one.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -38,11 +41,14 @@ def shortcut_module(
     return ProjectionShortcut(in_channels, out_channels, stride)
 
 
-class _Block(chain.Chained):
-    """relu(body(x) + shortcut(x)) for the chain `BODY`."""
+class _Block(chain.Block):
+    """relu(body(x) + shortcut(x)) for the chain `BODY`; without an add in it relu(body(x))."""
 
     BODY: tuple[str, ...]
-    downsample: nn.Module | None
+
+    @classmethod
+    def rk_forward(cls) -> Any:
+        return _Block.forward
 
     def rk_chains(self) -> tuple[tuple[str, ...], ...]:
         return (self.BODY,)
@@ -127,7 +133,7 @@ class Bottleneck(_Block):
         self.stride = stride
 
 
-class PlainBlock(chain.Chained):
+class PlainBlock(_Block):
     """Two 3x3 convolutions without a shortcut: a pair of the plain networks' layers (section 3.3).
 
     Keys conv1, bn1, conv2, bn2, as `BasicBlock`: [N, C, H, W] -> [N, K, ceil(H/stride), ceil(W/stride)].
@@ -154,12 +160,5 @@ class PlainBlock(chain.Chained):
         self.relu = nn.ReLU(inplace=True)
         self.conv2 = _conv(channels, channels, 3)
         self.bn2 = nn.BatchNorm2d(channels)
+        self.downsample = None
         self.stride = stride
-
-    def rk_chains(self) -> tuple[tuple[str, ...], ...]:
-        return (self.BODY,)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if chain.stays_pytorch(self, x):
-            return chain.one_by_one(chain.links(self, self.BODY), x, None)
-        return train.run(self, self.BODY, x)

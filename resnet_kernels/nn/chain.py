@@ -216,7 +216,7 @@ def _is_transparent(module: nn.Module, assume_eval: bool) -> bool:
 
 def _inner(module: nn.Module) -> tuple[str, ...] | None:
     """The children of a container that merely calls them in order, or None."""
-    if not untouched(module):
+    if not untouched(module) or isinstance(module, StageBase):
         return None
     if isinstance(module, nn.Sequential):
         base = getattr(type(module), "_rk_base", type(module))
@@ -363,8 +363,8 @@ def _conv_or_bn(chain: list[Link], i: int, shared: frozenset[str], assume_eval: 
 # Execution
 
 
-def fused(step: Step, x: Tensor, residual: Tensor | None) -> Tensor:
-    """Compute a step that has an operator."""
+def fused(step: Step, x: Tensor, residual: Tensor | None, residual_stride: int | None = None) -> Tensor:
+    """Compute a step that has an operator; `residual_stride` as in `ops.conv_bn_act`, which takes it."""
     module = step.links[0].module
     residual = residual if step.adds else None
     if step.operator in ("conv_bn_act", "conv_bn_relu_maxpool"):
@@ -380,6 +380,7 @@ def fused(step: Step, x: Tensor, residual: Tensor | None) -> Tensor:
         }
         if step.operator == "conv_bn_relu_maxpool":
             return ops.conv_bn_relu_maxpool(x, module.weight, *vectors, **keywords)
+        keywords["residual_stride"] = residual_stride if step.adds else None
         return ops.conv_bn_act(x, module.weight, *vectors, residual, **keywords, relu=step.relu)
     if step.operator == "bn_act" and module is None:
         return ops.bn_act(x, None, None, residual, relu=step.relu)
@@ -432,9 +433,34 @@ class Chained(nn.Module):
         raise TypeError(f"{type(self).__name__} does not say what its chains are")
 
 
-def run(owner: Chained, names: tuple[str, ...], x: Tensor, residual: Tensor | None = None) -> Tensor:
-    """Evaluate the chain `names` of `owner` on `x`: [N, C, H, W], fused where `plan` finds it can be."""
-    steps = plan(links(owner, names), owner._rk_shared)
-    for step in steps:
-        x = one_by_one(step.links, x, residual) if step.operator is None else fused(step, x, residual)
+class Block(Chained):
+    """Base of blocks: one chain, with `downsample` on the shortcut if the chain has an `ADD`."""
+
+    downsample: Any  # nn.Module or None
+
+    @classmethod
+    def rk_forward(cls) -> Any:
+        """The forward with which an object of this class is what its chain says, and can join a stage."""
+        raise TypeError(f"{cls.__name__} does not say what its forward is")
+
+
+class StageBase(Chained):
+    """Base of stages: an ``nn.Sequential`` of blocks that is called, not opened."""
+
+
+def run(
+    owner: Chained, names: tuple[str, ...], x: Tensor, residual: Tensor | None = None, zero_pad: Any = None
+) -> Tensor:
+    """Evaluate the chain `names` of `owner` on `x`: [N, C, H, W], fused where `plan` finds it can be.
+
+    zero_pad: a `ZeroPadShortcut` for the residual, taken into the convolution that adds it.
+    """
+    for step in plan(links(owner, names), owner._rk_shared):
+        skip, stride = residual, None
+        if step.adds and zero_pad is not None:
+            if step.operator == "conv_bn_act":
+                stride = zero_pad.stride
+            else:
+                skip = zero_pad(residual)
+        x = one_by_one(step.links, x, skip) if step.operator is None else fused(step, x, skip, stride)
     return x

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from . import chain, train
+from . import chain, stage, train
 from .chain import ADD, FLATTEN
 
 
@@ -26,15 +26,18 @@ class FusedModule(chain.Chained):
 
     _rk_base: type[nn.Module]
     _rk_family: Family
-    downsample: Any
     grad_checkpointing: bool
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self._rk_base, self._rk_family.name), self.__getstate__()
 
 
-class _Block(FusedModule):
+class _Block(FusedModule, chain.Block):
     """relu(body(x) + shortcut(x))."""
+
+    @classmethod
+    def rk_forward(cls) -> Any:
+        return _Block.forward
 
     def rk_chains(self) -> tuple[tuple[str, ...], ...]:
         return self._rk_family.chains
@@ -68,6 +71,16 @@ class _TimmNetwork(FusedModule):
         if chain.stays_pytorch(self, x) or pre_logits:
             return super().forward_head(x, pre_logits)  # type: ignore[misc]
         return train.run(self, self._rk_family.chains[1], x)
+
+
+class _Stage(FusedModule, chain.StageBase):
+    def rk_chains(self) -> tuple[tuple[str, ...], ...]:
+        return (tuple(self._modules),)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if chain.stays_pytorch(self, input):
+            return super().forward(input)
+        return stage.run(self, input)
 
 
 class _Sequential(FusedModule):
@@ -152,6 +165,14 @@ FAMILIES = (
         mixin=_TimmNetwork,
     ),
     Family(
+        name="Stage",
+        module="torch.nn",
+        cls="Sequential",
+        methods=("forward",),
+        chains=(),
+        mixin=_Stage,
+    ),
+    Family(
         name="Sequential",
         module="torch.nn",
         cls="Sequential",
@@ -178,8 +199,18 @@ def recognise(module: nn.Module) -> Family | None:
         if any(name in module.__dict__ for name in family.methods):
             return None
         if all(getattr(kind, name, None) is getattr(known, name) for name in family.methods):
+            if family.mixin is _Stage and not any(map(_is_block, module.children())):
+                continue
             return family
     return None
+
+
+def _is_block(module: nn.Module) -> bool:
+    """Whether the module is a fused block, or will be."""
+    if isinstance(module, chain.Block):
+        return True
+    family = recognise(module)
+    return family is not None and family.mixin is _Block
 
 
 def fused_class(base: type[nn.Module], family: Family) -> type[nn.Module]:

@@ -25,10 +25,11 @@ Model = TypeVar("Model", bound=nn.Module)
 def fuse(model: Model, *, memory: str = "save") -> Model:
     """Run `model`'s convolutions, BatchNorms, ReLUs and residual adds on fused operators, where possible.
 
-    Recognised are torchvision's and timm's ResNets (the networks, their BasicBlock and their Bottleneck), and
-    convolution, BatchNorm and ReLU in an ``nn.Sequential`` of any network.  What is not recognised, and what
-    has hooks, pruning or parametrizations, has groups or a padding mode the operators do not know, or appears
-    in the network more than once, stays PyTorch's own; ``fuse_report(model)`` lists it with the reason.
+    Recognised are torchvision's and timm's ResNets (the networks, their stages, their BasicBlock and their
+    Bottleneck), and convolution, BatchNorm and ReLU in an ``nn.Sequential`` of any network.  What is not
+    recognised, and what has hooks, pruning or parametrizations, has groups or a padding mode the operators do
+    not know, or appears in the network more than once, stays PyTorch's own; ``fuse_report(model)`` lists it
+    with the reason.
 
     In place, idempotent; the state_dict, the Parameter objects and so any optimizer, ``.to``, ``deepcopy``,
     pickle, EMA copies and SyncBatchNorm conversion stay as they are.  ``eval()`` is fused.  ``train()``, and
@@ -103,7 +104,7 @@ def _check(who: str, model: object) -> None:
 
 def _worthwhile(module: nn.Module, family: Family) -> bool:
     """Whether fusing can ever change what the module does: a Sequential needs a BatchNorm among its links."""
-    if family.chains:
+    if family.chains or issubclass(family.mixin, chain.StageBase):
         return True
     return any(chain.is_batchnorm(link.module) for link in chain.links(module, tuple(module._modules), True))
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from resnet_kernels import training
 
-from . import chain
+from . import chain, stage
 from .families import FusedModule, recognise
 
 TRAINING = "PyTorch's composition"
@@ -250,6 +250,11 @@ def _notes(model: nn.Module) -> Iterator[str]:
     )
     if chained and half:
         yield f"{half} BatchNorms hold half-precision vectors, cast in every call; autocast spares that."
+    for path, module in model.named_modules():
+        if isinstance(module, chain.StageBase):
+            for call in stage.calls(module):
+                if call.reason is not None:
+                    yield f"in training {path}.{call.names[0]} is a call by itself: {call.reason}."
     mixed = sum(m.training and chain.is_batchnorm(m) for m in model.modules())
     if chained and mixed and not any(m.training for m in chained):
         yield f"{mixed} BatchNorms are in training mode inside a network in evaluation."

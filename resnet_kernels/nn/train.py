@@ -2,9 +2,9 @@
 
 `run` and `run_block` are what the modules of this package call: in evaluation they are `chain.run`; in
 training, and in an evaluation that is differentiated where kernels run, they walk the same plan.
-Convolutions with BatchNorm and ReLU that follow one another become one `training.chain_train`, a residual
-block one with its shortcut inside.  What has no fused training is computed by the module itself, as in
-evaluation.  statistics.py moves the running statistics.
+Convolutions with BatchNorm and ReLU that follow one another become one `training.Residual`, a residual block
+one with its shortcut inside; stage.py joins the blocks of a stage.  What has no fused training is computed by
+the module itself, as in evaluation.  statistics.py moves the running statistics.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from resnet_kernels import training
-from resnet_kernels.training import ConvBN, Identity, ZeroPad
+from resnet_kernels.training import ConvBN, Identity, Residual, ZeroPad
 
 from . import chain
 from .chain import Chained, Step
@@ -47,6 +47,8 @@ def run_block(owner: Chained, names: tuple[str, ...], x: Tensor, downsample: nn.
     """The chain `names` of `owner` on `x`, whose add adds `downsample` of `x`, or `x` itself."""
     if owner.training or _wants_gradients(owner, names, x, None, downsample):
         return _train(owner, names, x, _Skip(x, downsample, None))
+    if type(downsample) is ZeroPadShortcut and chain.untouched(downsample):
+        return chain.run(owner, names, x, x, downsample)
     return chain.run(owner, names, x, x if downsample is None else downsample(x))
 
 
@@ -85,22 +87,45 @@ def _train(owner: Chained, names: tuple[str, ...], x: Tensor, skip: _Skip) -> Te
 
 
 def _chain(steps: list[Step], x: Tensor, skip: _Skip | None, whole: bool, memory: str) -> Tensor:
-    """The steps by `training.chain_train`; `whole`: they start where the skip does."""
-    layers = [_layer(step) for step in steps]
-    norms = [step.links[1].module for step in steps]
-    shortcut: Any = None
-    if skip is not None:
-        inside = _inside(skip.module) if whole and skip.residual is None else None
-        if inside is None:
-            shortcut = skip.tensor()
-        elif isinstance(inside, Step):
-            shortcut = _layer(inside)
-            norms.append(inside.links[1].module)
-        else:
-            shortcut = inside
-    x, running = training.chain_train(x, layers, shortcut, memory=memory)
-    update(norms, running)
+    """The steps as one `training.Residual`; `whole`: they start where the skip does."""
+    inside = _inside(skip.module) if skip is not None and whole and skip.residual is None else None
+    part = Joined(steps, inside)
+    residual = part.layers()
+    if skip is not None and inside is None:
+        residual = residual._replace(shortcut=skip.tensor())
+    x, running = training.stage_train(x, (residual,), memory=memory)
+    update(part.norms(), running[0])
     return x
+
+
+class Joined(NamedTuple):
+    """A whole block as one `training.Residual`."""
+
+    steps: list[Step]
+    shortcut: Any  # `Identity`, `ZeroPad`, a `Step`, or None without an add
+
+    def layers(self) -> Residual:
+        """Its tensors; counts the batch in every BatchNorm."""
+        layers = [_layer(step) for step in self.steps]
+        inside = _layer(self.shortcut) if isinstance(self.shortcut, Step) else self.shortcut
+        return Residual(layers, inside)
+
+    def norms(self) -> list[Any]:
+        """The BatchNorms, the shortcut's last."""
+        steps = [*self.steps, self.shortcut] if isinstance(self.shortcut, Step) else self.steps
+        return [step.links[1].module for step in steps]
+
+
+def joined(block: chain.Block) -> Joined | None:
+    """The block for `training.stage_train`, or None if a part of it has no fused training."""
+    steps = chain.plan(chain.links(block, block.rk_chains()[0]), block._rk_shared, training=True)
+    adds = [step.adds for step in steps]
+    if not steps or any(step.operator != "conv_bn_act" for step in steps) or any(adds[:-1]):
+        return None
+    if not adds[-1]:
+        return Joined(steps, None)
+    shortcut = _inside(block.downsample)
+    return None if shortcut is None else Joined(steps, shortcut)
 
 
 def _inside(module: Any) -> Any:

@@ -97,8 +97,8 @@ class Backward:
                 return arriving, None
             _, projected, _ = run("bn_backward_reduce", arriving.g, arriving.mask, *other, None, None, False)
             return arriving, projected
-        # The masked gradient itself is needed only where it leaves this function, or where it is sliced.
-        keep = kept.mask is not None and block.skip in ("tensor", "zero_pad")
+        # The masked gradient itself is needed only where it leaves this function.
+        keep = kept.mask is not None and block.skip == "tensor"
         h, sums, projected = run("bn_backward_reduce", arriving, kept.mask, last.y, last.norm, *other, keep)
         end = _Arriving(h, None, sums) if keep else _Arriving(arriving, kept.mask, sums)
         return end, None if projection is None else projected
@@ -128,7 +128,8 @@ class Backward:
             before = self.kept[b - 1]
             last = before.units[self.stage.blocks[b - 1].body - 1]
             epilogue = skip, skip_mask, before.mask, last.y, last.norm, False
-        dx, sums, dy = self.dgrad(b, 0, at, kept.x.shape, *epilogue)
+        stride = self.stage.blocks[b].skip_stride
+        dx, sums, dy = self.dgrad(b, 0, at, kept.x.shape, *epilogue, skip_stride=stride)
         self.weight(b, 0, kept.x, dy)
         if b == 0:
             self.gradients[1] = dx
@@ -139,10 +140,8 @@ class Backward:
         """(the skip's share of the input's gradient, a mask to apply to it)."""
         block, x = self.stage.blocks[b], self.kept[b].x
         wanted = self.wanted_before(b, 0)
-        if block.skip == "input":
+        if block.skip in ("input", "zero_pad"):
             return end.g, end.mask
-        if block.skip == "zero_pad" and wanted:
-            return zero_pad_backward(end.g, block.skip_stride, x), None
         if projected is not None and (wanted or any(self.wanted(b, block.body))):
             at = _Arriving(end.g, end.mask, projected)
             if not wanted:
@@ -181,7 +180,13 @@ class Backward:
         return run("bn_backward_apply", at.g, *self.gradient_of_y(b, u, at))
 
     def dgrad(
-        self, b: int, u: int, at: _Arriving, size: torch.Size, *epilogue: Tensor | bool | None
+        self,
+        b: int,
+        u: int,
+        at: _Arriving,
+        size: torch.Size,
+        *epilogue: Tensor | bool | None,
+        skip_stride: tuple[int, int] = (1, 1),
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(gradient of a unit's input, its sums, gradient of the convolution's output).
 
@@ -189,7 +194,7 @@ class Backward:
         """
         unit, kept = self.stage.blocks[b].units[u], self.kept[b].units[u]
         weight = as_computed(kept.weight, at.g)
-        args = list(size[2:]), *unit.geometry, self.stage.tf32
+        args = list(size[2:]), *unit.geometry, self.stage.tf32, list(skip_stride)
         return run("conv_dgrad", at.g, *self.gradient_of_y(b, u, at), weight, *epilogue, *args)
 
     def weight(self, b: int, u: int, source: Tensor | Pending, dy: Tensor) -> None:
@@ -230,10 +235,3 @@ class Backward:
         x, norm = (source.y, source.norm) if isinstance(source, Pending) else (source, None)
         weight = as_computed(kept.weight, x)
         return run("conv_fprop_stats", x, norm, None, weight, *unit.geometry, False, self.stage.tf32)[0]
-
-
-def zero_pad_backward(h: Tensor, stride: tuple[int, int], like: Tensor) -> Tensor:
-    """The gradient of `forward.zero_pad`'s input."""
-    dx = torch.zeros_like(like, memory_format=torch.channels_last)
-    dx[:, :, :: stride[0], :: stride[1]] = h[:, : like.shape[1]]
-    return dx

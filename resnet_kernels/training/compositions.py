@@ -114,6 +114,7 @@ def conv_dgrad(
     padding: _Ints,
     dilation: _Ints,
     tf32: bool,
+    residual_stride: _Ints = (1, 1),
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(mask (dgrad of dy + residual_mask residual), its sums for the BatchNorm before it or an empty [0, C],
     dy if it is not g itself)."""
@@ -123,7 +124,8 @@ def conv_dgrad(
     dx, _ = _convolution_backward(dy, like_x, weight, (stride, padding, dilation), (True, False))
     assert dx is not None
     if residual is not None:
-        dx = (_wide(dx) + _masked(residual, residual_mask)).to(dy.dtype)
+        skip = _aten.shortcut_gradient(_masked(residual, residual_mask), residual_stride, dx.shape)
+        dx = (_wide(dx) + skip).to(dy.dtype)
     dx = _masked(dx, mask)
     if norm is not None and bn_input is not None and bn_relu:
         dx = dx.where(_passes(_normalised(bn_input, norm).to(dx.dtype)), 0.0)
@@ -180,11 +182,15 @@ def bn_normalise(
     residual_norm: Tensor | None,
     relu: bool,
     keep_mask: bool,
+    residual_stride: _Ints = (1, 1),
 ) -> tuple[Tensor, Tensor]:
     """(relu?(norm(x) + residual_norm(residual)), where it lets the gradient pass, if ``keep_mask``)."""
     y = _normalised(x, norm)
     if residual is not None:
-        y = y + (residual if residual_norm is None else _normalised(residual, residual_norm))
+        if residual_norm is None:
+            y = y + _aten.shortcut(residual, residual_stride, y.shape[1])
+        else:
+            y = y + _normalised(residual, residual_norm)
     y = _aten.canonical((y.relu() if relu else y).to(x.dtype))
     return y, pack_mask(_passes(y)) if keep_mask else x.new_empty(0, dtype=torch.int32)
 

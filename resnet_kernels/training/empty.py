@@ -28,6 +28,8 @@ def _block(block: Block, x: Tensor, residual: Tensor | None, each: list[Tensors]
         y = _unit(block.units[i], y, each[i])
         if i == block.body - 1 and block.skip == "projection":
             y = y + _unit(block.units[block.body], x, each[block.body])
+        elif i == block.body - 1 and block.skip in ("input", "zero_pad"):
+            y = y + _aten.shortcut(x, block.skip_stride, y.shape[1])
         elif i == block.body - 1 and block.skip == "tensor":
             assert residual is not None
             y = y + residual

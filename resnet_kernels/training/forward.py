@@ -83,26 +83,25 @@ class Forward:
         skip, skip_norm = None, None
         if block.skip == "tensor":
             skip = residual
-        elif block.skip == "input":
+        elif block.skip in ("input", "zero_pad"):
             skip = x
-        elif block.skip == "zero_pad":
-            skip = zero_pad(x, block.skip_stride, a.y.shape[1])
         elif block.skip == "projection":
             unit, _, _ = self.unit(block.units[block.body], x, each[block.body], keep=False)
             units.append(unit)
             skip, skip_norm = unit.y, unit.norm
         relu = block.units[block.body - 1].relu
-        out: Tensor | None = None
-        mask = None
-        if last or not relu or skip_norm is not None:
-            out, mask = run("bn_normalise", a.y, a.norm, skip, skip_norm, relu, relu)
+        out, out_mask = None, None
+        if last or not relu or block.skip in ("projection", "zero_pad"):
+            out, out_mask = run(
+                "bn_normalise", a.y, a.norm, skip, skip_norm, relu, relu, list(block.skip_stride)
+            )
         if self.stage.recompute:
             forgotten = range(block.body - 1, len(units))
             units = [
                 unit._replace(weight=each[i][0], y=None if i in forgotten else unit.y)  # type: ignore[arg-type]
                 for i, unit in enumerate(units)
             ]
-        self.kept.append(KeptBlock(x, mask if relu else None, tuple(units)))
+        self.kept.append(KeptBlock(x, out_mask if relu else None, tuple(units)))
         return a._replace(residual=skip) if out is None else out
 
     def unit(
@@ -133,10 +132,3 @@ class Forward:
             constant = torch.stack((running_mean, running_var))
             norm, *_ = finalize(constant, gamma, beta, 1, unit.eps, None, None, 0.0)
         return KeptUnit(weight, y, norm, values), made, mask
-
-
-def zero_pad(x: Tensor, stride: tuple[int, int], channels: int) -> Tensor:
-    """Every stride-th pixel of x, and zeros for the new channels (the paper's shortcut A)."""
-    x = x[:, :, :: stride[0], :: stride[1]]
-    padded = torch.nn.functional.pad(x, (0, 0, 0, 0, 0, channels - x.shape[1]))
-    return padded.contiguous(memory_format=torch.channels_last)

@@ -34,13 +34,14 @@ SCHEMAS = {
     f"{_GEOMETRY}, bool keep, bool tf32) -> (Tensor y, Tensor moments, Tensor a, Tensor mask)",
     "conv_dgrad": "(Tensor g, Tensor? g_mask, Tensor? y, Tensor? coefficients, Tensor weight, "
     "Tensor? residual, Tensor? residual_mask, Tensor? mask, Tensor? bn_input, Tensor? norm, bool bn_relu, "
-    f"int[] input_size, {_GEOMETRY}, bool tf32) -> (Tensor dx, Tensor sums, Tensor dy)",
+    f"int[] input_size, {_GEOMETRY}, bool tf32, int[] residual_stride=[1, 1])"
+    " -> (Tensor dx, Tensor sums, Tensor dy)",
     "conv_wgrad": f"(Tensor dy, Tensor x, Tensor? norm, int[] kernel, {_GEOMETRY}, bool tf32) -> Tensor",
     "bn_finalize": "(Tensor moments, Tensor? gamma, Tensor? beta, float count, float eps, "
     "Tensor? running_mean, Tensor? running_var, float momentum)"
     " -> (Tensor norm, Tensor new_running_mean, Tensor new_running_var)",
     "bn_normalise": "(Tensor x, Tensor norm, Tensor? residual, Tensor? residual_norm, bool relu, "
-    "bool keep_mask) -> (Tensor y, Tensor mask)",
+    "bool keep_mask, int[] residual_stride=[1, 1]) -> (Tensor y, Tensor mask)",
     "bn_backward_reduce": "(Tensor g, Tensor? mask, Tensor x, Tensor norm, Tensor? other_x, "
     "Tensor? other_norm, bool keep) -> (Tensor h, Tensor sums, Tensor other_sums)",
     "bn_backward_finalize": "(Tensor norm, Tensor sums, Tensor local_sums, float count, bool batch_stats) "
@@ -110,6 +111,7 @@ def _fake_conv_dgrad(
     padding: _Ints,
     dilation: _Ints,
     tf32: bool,
+    residual_stride: _Ints = (1, 1),
 ) -> tuple[Tensor, Tensor, Tensor]:
     channels = weight.shape[1]
     dx = _activation(g, g.shape[0], channels, *input_size)
@@ -152,6 +154,7 @@ def _fake_bn_normalise(
     residual_norm: Tensor | None,
     relu: bool,
     keep_mask: bool,
+    residual_stride: _Ints = (1, 1),
 ) -> tuple[Tensor, Tensor]:
     return _activation(x, *x.shape), _mask(x) if keep_mask else _nothing(x, torch.int32)
 

@@ -20,9 +20,11 @@
 #include "machine/device.h"
 #include "machine/launch_config.h"
 #include "tile/affine.h"
+#include "tile/divmod.h"
 #include "tile/epilogue.h"
 #include "tile/format.h"
 #include "tile/name.h"
+#include "tile/residual.h"
 
 namespace rk::sm80 {
 namespace {
@@ -37,7 +39,10 @@ struct BnApplyKernel {
     Element* y;
     uint8_t* mask;
     Affine affine, residual_affine;
+    ResidualView residual_view;
+    tile::Divisor divide_image, divide_row;  // pixels of an image, and of a row
     int64_t pixels;
+    int64_t images;
     int32_t channels;
     int32_t columns;  // groups of kWidth channels
     bool relu;
@@ -60,7 +65,10 @@ struct BnApplyKernel {
     const int64_t bytes = p.pixels * p.channels * static_cast<int64_t>(sizeof(Element));
     const int64_t vector_bytes = int64_t{p.channels} * 4;
     return {{{p.x, bytes, Role::activation, "x"},
-             {p.residual, bytes, Role::activation, "residual"},
+             {p.residual,
+              tile::residual_elements(p.residual_view, p.images, p.pixels * p.channels) *
+                  static_cast<int64_t>(sizeof(Element)),
+              Role::activation, "residual"},
              {p.y, bytes, Role::output, "y"},
              {p.mask, p.pixels * mask_bytes(p.channels), Role::output, "mask"},
              {p.affine.weight, vector_bytes, Role::vector, "scale"},
@@ -83,6 +91,17 @@ struct BnApplyKernel {
       RK_UNROLL
       for (int e = 0; e < Format::kPerChunk; ++e) values[i + e] = chunk[e];
     }
+  }
+
+  // Pixel and channels of the output become the residual's; false where it has nothing to add.
+  static RK_DEVICE bool find_residual(const Params& p, int32_t channel, int64_t& pixel, int32_t& channels) {
+    if (p.residual_view.channels == 0) return true;
+    channels = p.residual_view.channels;
+    uint32_t in_image, w;
+    const uint32_t n = p.divide_image.divide(static_cast<uint32_t>(pixel), in_image);
+    const uint32_t h = p.divide_row.divide(in_image, w);
+    return channel < channels &&
+           tile::residual_pixel(p.residual_view, n, static_cast<int32_t>(h), static_cast<int32_t>(w), pixel);
   }
 
   // `values` become what was stored.
@@ -130,10 +149,14 @@ struct BnApplyKernel {
       RK_UNROLL
       for (int e = 0; e < kWidth; ++e) values[e] = affine.apply(values[e], e);
       if (p.residual != nullptr) {
-        float skip[kWidth];
-        load(p.residual + offset, count, skip);
-        RK_UNROLL
-        for (int e = 0; e < kWidth; ++e) values[e] += residual_affine.apply(skip[e], e);
+        int64_t from = pixel;
+        int32_t channels = p.channels;
+        if (find_residual(p, channel, from, channels)) {
+          float skip[kWidth];
+          load(p.residual + from * channels + channel, channels - channel, skip);
+          RK_UNROLL
+          for (int e = 0; e < kWidth; ++e) values[e] += residual_affine.apply(skip[e], e);
+        }
       }
       if (p.relu) {
         RK_UNROLL
@@ -152,7 +175,8 @@ void launch(const BnApply& problem) {
   const int64_t columns = (problem.channels + Kernel::kWidth - 1) / Kernel::kWidth;
   // At least one row of threads, at most eight full blocks an SM: beyond that the loop is cheaper than more
   // blocks.
-  const int64_t wanted = (problem.pixels * columns + Kernel::kThreads - 1) / Kernel::kThreads;
+  const int64_t pixels = problem.n * problem.h * problem.w;
+  const int64_t wanted = (pixels * columns + Kernel::kThreads - 1) / Kernel::kThreads;
   const int64_t one_row = (columns + Kernel::kThreads - 1) / Kernel::kThreads;
   const int64_t blocks = std::max(one_row, std::min<int64_t>(wanted, 8 * machine::sm_count()));
   machine::launch<Kernel>(
@@ -163,7 +187,11 @@ void launch(const BnApply& problem) {
        .mask = reinterpret_cast<uint8_t*>(problem.mask),
        .affine = problem.normalise.affine,
        .residual_affine = problem.normalise.residual_affine,
-       .pixels = problem.pixels,
+       .residual_view = problem.normalise.residual_view,
+       .divide_image = tile::Divisor(static_cast<uint32_t>(problem.h * problem.w)),
+       .divide_row = tile::Divisor(static_cast<uint32_t>(problem.w)),
+       .pixels = pixels,
+       .images = problem.n,
        .channels = static_cast<int32_t>(problem.channels),
        .columns = static_cast<int32_t>(columns),
        .relu = problem.normalise.relu});

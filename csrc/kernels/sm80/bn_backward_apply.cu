@@ -2,9 +2,9 @@
 //
 //   dx = round(slope (mask . g - offset - (x - mean) tilt))
 //
-// with the coefficients of bn_backward_finalize. Where the statistics were constants, offset and tilt are zero
-// and x is not read. Bytes: g, x and a bit an element of the mask read once, dx written once. A thread takes
-// one chunk of channels and walks the pixels, so that its coefficients stay in registers.
+// with the coefficients of bn_backward_finalize. Where the statistics were constants, offset and tilt are
+// zero and x is not read. Bytes: g, x and a bit an element of the mask read once, dx written once. A thread
+// takes one chunk of channels and walks the pixels, so that its coefficients stay in registers.
 #include <algorithm>
 #include <array>
 #include <cstdint>

@@ -2,10 +2,11 @@
 //
 //   slope = weight rstd,  offset = sum h / M,  tilt = rstd^2 sum(h (x - mean)) / M        batch statistics
 //   slope = weight rstd,  offset = tilt = 0                                               fixed statistics
-//   dscale = sum(h (x - mean)) rstd,  dshift = sum h                                      of this rank's pixels
+//   dscale = sum(h (x - mean)) rstd,  dshift = sum h                                      of this rank's
+//   pixels
 //
-// so that dx = slope (h - offset - (x - mean) tilt) (Ioffe and Szegedy 2015, section 3); M are the pixels that
-// the statistics cover, over all ranks. A few hundred threads, one a channel.
+// so that dx = slope (h - offset - (x - mean) tilt) (Ioffe and Szegedy 2015, section 3); M are the pixels
+// that the statistics cover, over all ranks. A few hundred threads, one a channel.
 #include <array>
 #include <cstdint>
 

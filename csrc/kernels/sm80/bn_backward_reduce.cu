@@ -4,8 +4,8 @@
 //   sums = (sum h, sum h (x - mean)) per channel   x: BatchNorm's input; and those of another BatchNorm that
 //                                                  h reaches too, that of a projection on the shortcut
 //
-// as partials of [row ranges, 2, channels], which reduce_statistics adds up. A block takes a range of pixels and
-// one group of channels; lanes run over chunks of channels, the other threads over pixels. The mean is
+// as partials of [row ranges, 2, channels], which reduce_statistics adds up. A block takes a range of pixels
+// and one group of channels; lanes run over chunks of channels, the other threads over pixels. The mean is
 // subtracted from every element, never from the sum. Bytes: g, the mask and each x read once, h written once.
 #include <algorithm>
 #include <array>

@@ -2,7 +2,8 @@
 //
 //   var = M2 / M                              biased, as the normalisation uses it
 //   norm = (mean, weight rstd, bias, rstd),   rstd = 1 / sqrt(var + eps)
-//   running = (1 - momentum) running + momentum (mean | M2 / (M - 1))   as torch.nn.BatchNorm2d updates its buffers
+//   running = (1 - momentum) running + momentum (mean | M2 / (M - 1))   as torch.nn.BatchNorm2d updates its
+//   buffers
 //
 // New running statistics are returned, not written in place. A few hundred threads, one a channel.
 #include <array>

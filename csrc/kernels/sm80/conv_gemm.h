@@ -17,8 +17,9 @@
 // by cp.async; warps multiply with mma.sync (bf16, fp16, TF32) or FFMA (strict float32).
 //
 // Bytes a block requests: depth * (kTileM + kTileN) elements of operands, once (kTileM more for a second
-// source); what the epilogue reads and writes, once; what the prologue writes, by the first column of tiles. Over the grid the source is asked for taps / stride^2 times per column of tiles, from L2;
-// DRAM sees each tensor once.
+// source); what the epilogue reads and writes, once; what the prologue writes, by the first column of tiles.
+// Over the grid the source is asked for taps / stride^2 times per column of tiles, from L2; DRAM sees each
+// tensor once.
 #pragma once
 
 #include <algorithm>
@@ -104,11 +105,15 @@ struct ConvGemmKernel {
     const int64_t vector_bytes = int64_t{conv.columns} * 4;
     const int64_t output_bytes = conv.output_elements() * kSize;
     const int64_t mask_bytes = conv.output_elements() / conv.columns * ((conv.columns + 31) / 32) * 4;
+    const ResidualView& view = epilogue.residual_view;
+    const int64_t residual = tile::residual_elements(view, conv.n, conv.output_elements());
+    const int64_t residual_channels = view.channels == 0 ? conv.columns : view.channels;
     const std::array<machine::Span, 15> own = {
         {{p.source, conv.source_elements() * kSize, Role::activation, "x"},
          {p.weight, conv.weight_elements() * kSize, Role::weight, "weight"},
-         {epilogue.residual, output_bytes, Role::activation, "residual"},
-         {epilogue.residual_mask, mask_bytes, Role::activation, "residual_mask"},
+         {epilogue.residual, residual * kSize, Role::activation, "residual"},
+         {epilogue.residual_mask, residual / residual_channels * ((residual_channels + 31) / 32) * 4,
+          Role::activation, "residual_mask"},
          {epilogue.mask, mask_bytes, Role::activation, "mask"},
          {epilogue.y, output_bytes, Role::output, "y"},
          {statistics.partials,
@@ -279,8 +284,7 @@ void launch_conv_dgrad(const ConvGemm& gemm) {
     launch_conv_tile<Dgrad, Math, tile::AsIs<Format>>(gemm, {});
   } else {
     launch_conv_tile<Dgrad, Math, tile::BnGradientOf<Format>>(
-        gemm,
-        {.gradient = *gemm.gradient, .dy = static_cast<typename Format::Element*>(gemm.transformed)});
+        gemm, {.gradient = *gemm.gradient, .dy = static_cast<typename Format::Element*>(gemm.transformed)});
   }
 }
 

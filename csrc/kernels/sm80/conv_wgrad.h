@@ -205,10 +205,10 @@ void launch_conv_wgrad(const WgradGemm& gemm) {
     launch_conv_wgrad_of<Math, tile::AsIs<Format>>(gemm, {});
   } else {
     launch_conv_wgrad_of<Math, tile::Normalised<Format, false>>(gemm, {.affine = gemm.normalise->affine,
-                                                                      .residual = nullptr,
-                                                                      .a = nullptr,
-                                                                      .mask = nullptr,
-                                                                      .relu = gemm.normalise->relu});
+                                                                       .residual = nullptr,
+                                                                       .a = nullptr,
+                                                                       .mask = nullptr,
+                                                                       .relu = gemm.normalise->relu});
   }
 }
 

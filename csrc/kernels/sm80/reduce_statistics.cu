@@ -26,8 +26,8 @@ namespace {
 
 struct ReduceStatisticsKernel {
   struct Params {
-    const float* partials;   // [tiles, kMomentsPerTile or kSumsPerTile, channels]
-    float* result;           // [2, channels]
+    const float* partials;  // [tiles, kMomentsPerTile or kSumsPerTile, channels]
+    float* result;          // [2, channels]
     int64_t tiles;
     int64_t tile_rows;  // pixels of every tile but the last
     int64_t pixels;
@@ -68,7 +68,8 @@ struct ReduceStatisticsKernel {
     if (exists) {
       const auto partial = [&](int64_t tile, int value) {
         const int64_t values = p.moments ? kMomentsPerTile : kSumsPerTile;
-        return static_cast<double>(ptx::ld_global_nc(p.partials + (tile * values + value) * p.channels + channel));
+        return static_cast<double>(
+            ptx::ld_global_nc(p.partials + (tile * values + value) * p.channels + channel));
       };
       if (p.moments) mean_0 = partial(0, 0) + partial(0, 1);
       for (int64_t tile = lane; tile < p.tiles; tile += kLanes) {
