@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo test test-long lint format sass bench clean
+.PHONY: help venv build demo test test-long lint format sass budgets sanitize bench clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c .ci/constraints.txt
@@ -64,6 +64,22 @@ format: .venv/.installed  ## ruff and clang-format, in place
 
 sass: build .venv/.installed  ## each kernel's registers, spills, shared memory and tensor-core instructions
 	@$(BIN)/python -m tests.lint.machine_code
+
+budgets: build .venv/.installed  ## write the kernels' budget anew: registers, shared memory, instructions
+	@$(BIN)/python -m tests.lint.budgets
+
+# The simulators with AddressSanitizer and UndefinedBehaviorSanitizer, beside the package, under the tests that
+# reach all of the engine and every kernel.  PyTorch is not instrumented and keeps what it allocates: no leaks.
+SANITIZED := build/sanitized
+SANITIZE := RESNET_KERNELS_SANITIZE=address,undefined
+sanitize: .venv/.installed  ## the simulator under AddressSanitizer and UndefinedBehaviorSanitizer
+	RESNET_KERNELS_CUDA=0 $(SANITIZE) $(BIN)/python setup.py -q build --build-lib $(SANITIZED)/lib \
+		--build-temp $(SANITIZED)/objects
+	export $(SANITIZE) PYTHONPATH=$(SANITIZED)/lib OMP_NUM_THREADS=1 \
+		LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1; \
+	$(BIN)/python -c "import sys; sys.path.remove(''); import resnet_kernels._sim as sim; assert '$(SANITIZED)' in sim.__file__, sim.__file__"; \
+	$(BIN)/pytest -q --timeout 0 tests/simulator tests/kernels/test_exact.py
 
 bench: build .venv/.installed  ## the simulator's own speed on one core
 	@$(BIN)/python benchmarks/simulator.py
