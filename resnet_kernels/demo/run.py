@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from .. import flops, machine
+from ..measure.precision import float32_products
 from . import compare, counters, networks, photograph, predict
-from .precision import float32_products
 
 PREDICTED_BATCH = 256
 
