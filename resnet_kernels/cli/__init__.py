@@ -1,9 +1,9 @@
-"""The command line: resnet-kernels demo | verify | info | models | flops.
+"""The command line: resnet-kernels demo | verify | info | models | flops | train | eval | analyze.
 
 One file a group of commands; each registers with `application.app` when it is imported.
 """
 
-from . import counts, installed, proof, terminal
+from . import analyze, counts, evaluate, installed, proof, terminal, train
 from .application import app, main
 
-__all__ = ["app", "counts", "installed", "main", "proof", "terminal"]
+__all__ = ["analyze", "app", "counts", "evaluate", "installed", "main", "proof", "terminal", "train"]
