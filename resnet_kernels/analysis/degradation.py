@@ -185,6 +185,7 @@ def draw(outcomes: Sequence[Outcome], picture: Path, dataset: str) -> None:
     seeds = len({outcome.seed for outcome in outcomes})
     title = f"Degradation on {dataset}: {iterations:,} iterations" + (f", {seeds} seeds" if seeds > 1 else "")
     everywhere = sorted({outcome.depth for outcome in outcomes})
+    top = height(outcomes)
     with plots.figure(picture, title, 10.4, 4.4, ncols=2, sharey=True) as grid:
         for axes, part, name in zip(grid[0], ("train", "test"), ("training", "test"), strict=True):
             for family in FAMILIES:
@@ -196,8 +197,12 @@ def draw(outcomes: Sequence[Outcome], picture: Path, dataset: str) -> None:
                 )
                 if seeds > 1:
                     axes.scatter(*zip(*found, strict=True), color=COLOURS[family], s=16, alpha=0.5, lw=0)
-            axes.set(title=f"{name} error", xlabel="depth (layers)", xticks=everywhere)
-            axes.set_ylim(bottom=0)
+            axes.set(title=f"{name} error", xlabel="depth (layers)", xticks=everywhere, ylim=(0, top))
             plots.per_cent(axes.yaxis)
         grid[0][0].set_ylabel("error (%)")
         grid[0][0].legend(loc="upper left")
+
+
+def height(outcomes: Iterable[Outcome]) -> float:
+    """Where the error axis of both panels ends: above every run's training and test error."""
+    return min(1.0, max(0.01, 1.08 * max(max(o.train.top1, o.test.top1) for o in outcomes)))

@@ -8,8 +8,9 @@ import torch
 
 from resnet_kernels import data, models, train
 from resnet_kernels.analysis import degradation
-from resnet_kernels.analysis.degradation import draw, experiment, recipe, table
+from resnet_kernels.analysis.degradation import Outcome, draw, experiment, height, recipe, table
 from resnet_kernels.errors import UserError
+from resnet_kernels.evaluate import Errors
 
 
 def test_both_kinds_are_trained_alike():
@@ -86,6 +87,14 @@ def test_a_run_that_was_stopped_is_resumed(tmp_path):
     degradation._train(part, how, None, 0, None)
     states = [train.checkpoint.read(path).model for path in (whole, part)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("worst", [0.0, 0.3, 0.9, 1.0])
+def test_no_run_is_outside_of_the_picture(worst):
+    """The panels share an axis: the second one's errors count, too."""
+    small, large = (Errors(images=100, top1=error, top5=0, loss=0) for error in (worst / 2, worst))
+    outcomes = [Outcome("plain", 20, 0, 10, small, large), Outcome("residual", 20, 0, 10, small, small)]
+    assert max(worst, 0.01) <= height(outcomes) <= 1
 
 
 @pytest.mark.parametrize(
