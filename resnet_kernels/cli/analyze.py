@@ -40,11 +40,11 @@ def responses(
     """Standard deviation of every 3x3 layer's response, in order and ranked (figure 7)."""
     from ..analysis import plots
     from ..analysis import responses as analysis
-    from .trained import Trainees
+    from .trained import Loader
 
     plots.writable(output)
-    trainees = Trainees(model, dataset, data)
-    members = [trainees.load(path) for path in checkpoints]
+    loader = Loader(model, dataset, data)
+    members = [loader.load(path) for path in checkpoints]
     console = terminal.console()
     with terminal.progress(console) as begin:
         found = [_responses(member, limit, batch, begin) for member in members]

@@ -41,7 +41,7 @@ def evaluate(
     sides: Annotated[
         str | None, typer.Option(help="Shorter sides of `multiscale`. Default: 224,256,384,480,640.")
     ] = None,
-    batch: Annotated[int, typer.Option(help="Images at once, views of 224 x 224 at once.")] = 64,
+    batch: Annotated[int, typer.Option(help="Views of 224 x 224 at once, and fewer of larger ones.")] = 64,
     workers: Annotated[int, typer.Option(help="Processes that read images; 0: this one.")] = 0,
     limit: Annotated[
         int | None, typer.Option(help="Test on so many images only, evenly spaced over all.")
@@ -58,7 +58,7 @@ def evaluate(
     from .. import backend as chosen
     from ..errors import UserError
     from ..evaluate.score import ensemble
-    from .trained import Trainees, some
+    from .trained import Loader, some
 
     if dtype not in DTYPES:
         raise UserError(f"--dtype {dtype}: wanted one of {', '.join(DTYPES)}")
@@ -68,8 +68,8 @@ def evaluate(
     if output is not None and not output.absolute().parent.is_dir():
         raise UserError(f"cannot write {output}: its directory does not exist")
     device = _device(backend)
-    trainees = Trainees(model, dataset, data)
-    members = [trainees.load(path) for path in checkpoints]
+    loader = Loader(model, dataset, data)
+    members = [loader.load(path) for path in checkpoints]
     for member in members[1:]:
         if member.dataset is not members[0].dataset:
             raise UserError(
@@ -144,7 +144,8 @@ def _score(
     from ..evaluate.score import Normalised, by_size, score
 
     view = Normalised(seen, member.normalisation)
-    batches = data.batches(images, view, batch=batch, workers=workers, together=by_size)
+    at_once = max(1, batch // seen.count)
+    batches = data.batches(images, view, batch=at_once, workers=workers, together=by_size)
     step = begin(member.name, len(batches))
 
     def counted() -> Any:
@@ -241,7 +242,6 @@ def _table(result: dict[str, Any]) -> Any:
             shown.add_section()
         paper = row["paper"] or {"top1": None, "top5": None, "source": ""}
         figures = [f"{paper[key]:.2f}" if paper[key] is not None else "-" for key in ("top1", "top5")]
-        speed = row["images_per_second"]
         shown.add_row(
             row["network"],
             f"{row['top1']:.2f}",
@@ -249,9 +249,16 @@ def _table(result: dict[str, Any]) -> Any:
             f"{row['top5']:.2f}",
             f"{row['loss']:.4f}",
             *((*figures, paper["source"]) if beside else ()),
-            "" if speed is None else f"{speed:.1f}",
+            _rate(row["images_per_second"]),
         )
     return shown
+
+
+def _rate(speed: float | None) -> str:
+    """Images a second in two digits or more."""
+    if speed is None:
+        return ""
+    return f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
 
 
 def _caption(result: dict[str, Any]) -> str:

@@ -27,7 +27,7 @@ class Trained:
     normalisation: Any
 
 
-class Trainees:
+class Loader:
     """Loads networks; of equal data sets each is read once.
 
     Args:
