@@ -14,7 +14,8 @@ from typing import Any
 from .record import Run
 
 Row = dict[str, Any]
-DIRECTIONS = ("fprop", "dgrad", "wgrad", "elementwise", "inference", "step", "ceiling")
+DTYPES = ("bfloat16", "float16", "tf32", "float32")
+DIRECTIONS = ("fprop", "train_forward", "train_backward", "dgrad", "wgrad", "elementwise")
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,10 @@ def groups(rows: Iterable[Row]) -> dict[tuple[str, int, str], list[Row]]:
     found: dict[tuple[str, int, str], list[Row]] = {}
     for row in rows:
         found.setdefault(group(row), []).append(row)
-    dtypes = ("bfloat16", "float16", "tf32", "float32")
 
     def order(key: tuple[str, int, str]) -> tuple[int, int, int]:
-        return (dtypes.index(key[0]), -key[1], DIRECTIONS.index(key[2]))
+        direction = DIRECTIONS.index(key[2]) if key[2] in DIRECTIONS else len(DIRECTIONS)
+        return (DTYPES.index(key[0]), -key[1], direction)
 
     return dict(sorted(found.items(), key=lambda item: order(item[0])))
 
