@@ -26,7 +26,8 @@ from ..train import checkpoint
 from . import plots
 
 FAMILIES = {"plain": "cifar_plain", "residual": "cifar_resnet"}
-DATA = {"digits": "digits", "cifar10": "cifar10"}  # data set -> recipe
+DATA = ("digits", "cifar10")  # sets that have a recipe of their name
+WARM_UP = {("cifar10", 110): "cifar10-resnet110"}  # (data set, depth) -> the recipe of these (section 4.2)
 COLOURS = {"plain": plots.PLAIN, "residual": plots.RESIDUAL}
 BATCH = 500  # images in a measurement
 
@@ -61,7 +62,7 @@ def recipe(dataset: str, family: str, depth: int, seed: int, iterations: int | N
     model = f"{FAMILIES[family]}{depth}"
     if model not in models.names():
         raise UserError(f"no network of {depth} layers: choose depths among {', '.join(map(str, depths()))}")
-    whole = train.Recipe.load(DATA[dataset])
+    whole = train.Recipe.load(WARM_UP.get((dataset, depth), dataset))
     total = whole.iterations if iterations is None else iterations
     steps = [max(1, step * total // whole.iterations) for step in whole.steps]
     return whole.replaced(model=model, seed=seed, iterations=total, steps=sorted(set(steps)))

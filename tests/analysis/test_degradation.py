@@ -20,6 +20,7 @@ def test_both_kinds_are_trained_alike():
     assert plain.seed == 3 and plain.iterations == 200 and plain.steps == (100, 150)
     whole = recipe("cifar10", "plain", 20, 0, None)
     assert whole == train.Recipe.load("cifar10").replaced(model="cifar_plain20")
+    assert recipe("cifar10", "plain", 110, 0, None).warmup_learning_rate == 0.01
 
 
 def test_depths_are_those_of_networks_of_both_kinds():
