@@ -162,7 +162,7 @@ class Trainer:
         return row
 
     def save(self) -> None:
-        """Write the checkpoint.
+        """Write the checkpoint; it is there when any process returns.
 
         Raises:
             UserError: it cannot be written, or the weights are no longer finite; the one before stays.
@@ -174,6 +174,7 @@ class Trainer:
             if self.ranks.first:
                 self.output.mkdir(parents=True, exist_ok=True)
                 checkpoint.write(self.output / checkpoint.FILE, self._state(states, sums))
+            self.ranks.wait()
             self._saved = self.iteration
 
     def _state(self, states: list[dict], sums: Tensor) -> Checkpoint:

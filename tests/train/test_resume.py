@@ -1,7 +1,6 @@
 """A run that is stopped or killed, anywhere, and resumed ends with the bits of one that was not."""
 
 import dataclasses
-import multiprocessing
 import os
 import random
 import signal
@@ -15,23 +14,6 @@ from resnet_kernels.errors import UserError
 from resnet_kernels.train import checkpoint, interrupt
 
 from .common import QUIET, SMALL, assert_same, rows
-
-
-@pytest.fixture(scope="module")
-def processes():
-    """Processes that begin with the package imported and no threads: a run in one costs no start-up."""
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["resnet_kernels.train", "sklearn.datasets", "torchvision.transforms.v2"])
-    process = context.Process(target=int)
-    process.start()
-    process.join()
-    if before is None:
-        del os.environ["OMP_NUM_THREADS"]
-    else:
-        os.environ["OMP_NUM_THREADS"] = before
-    return context
 
 
 @pytest.fixture(scope="module")
