@@ -1,9 +1,23 @@
-"""The command line: resnet-kernels demo | verify | info | models | flops | train | eval | analyze.
+"""The command line: resnet-kernels demo | verify | info | models | flops | train | eval | analyze | detect |
+bench.
 
 One file a group of commands; each registers with `application.app` when it is imported.
 """
 
-from . import analyze, counts, evaluate, installed, proof, terminal, train
+from . import analyze, bench, counts, detect, evaluate, installed, predictions, proof, terminal, train
 from .application import app, main
 
-__all__ = ["analyze", "app", "counts", "evaluate", "installed", "main", "proof", "terminal", "train"]
+__all__ = [
+    "analyze",
+    "app",
+    "bench",
+    "counts",
+    "detect",
+    "evaluate",
+    "installed",
+    "main",
+    "predictions",
+    "proof",
+    "terminal",
+    "train",
+]
