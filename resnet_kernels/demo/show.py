@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import flops
+from ..measure.predict import LABEL
 from ..page.terminal import table, verdict
-from .predict import LABEL
 from .run import Demonstration
 from .verify import Result
 
