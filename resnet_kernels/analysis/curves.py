@@ -101,39 +101,50 @@ def draw(curves: Sequence[Curve], picture: Path, title: str = "") -> None:
     """
     families = {plots.family_of(curve.name) for curve in curves}
     panels = ["plain", "residual"] if families == {"plain", "residual"} else [None]
-    colours = _colours(curves, len(panels))
+    keys = legend_keys(curves, len(panels))
+    shade = plots.shades(keys[curve.name] for curve in _by_depth(curves))
     last = max(iteration for curve in curves for iteration, _ in (*curve.train, *curve.test))
-    width = 5.2 * len(panels) + 1.4
+    width = 4.8 * len(panels) + 2.4
     with plots.figure(picture, title or _title(curves), width, 4.6, ncols=len(panels), sharey=True) as grid:
         for axes, panel in zip(grid[0], panels, strict=True):
             for curve in curves:
                 if panel in (None, plots.family_of(curve.name)):
-                    _line(axes, curve, colours[curve.name])
+                    _line(axes, curve, shade(keys[curve.name]))
             axes.set(title=TITLES[panel], xlabel="iteration", xlim=(0, last), ylim=(0, _height(curves, last)))
             plots.whole_numbers(axes.xaxis)
             plots.per_cent(axes.yaxis)
-            axes.legend(loc="upper right", title="bold: test, thin: training", title_fontsize=9)
         grid[0][0].set_ylabel("error (%)")
+        entries = dict.fromkeys(keys[curve.name] for curve in _by_depth(curves))
+        lines = {key: axes.plot([], [], color=shade(key), lw=2.4)[0] for key in entries}
+        grid[0][-1].legend(
+            lines.values(),
+            lines.keys(),
+            loc="upper left",
+            bbox_to_anchor=(1.0, 1.0),
+            title="bold: test, thin: training",
+            title_fontsize=9,
+            alignment="left",
+        )
 
 
-def _colours(curves: Sequence[Curve], panels: int) -> dict[str, Any]:
-    """Name of a curve -> its colour: its depth's, where each panel has every depth once, or its own."""
-    depths = {curve.name: plots.depth_of(curve.name) or 0 for curve in curves}
-    known = sorted(set(depths.values()))
-    if len(known) * panels == len(curves):
-        shade = plots.shades(known)
-        return {name: shade(depth) for name, depth in depths.items()}
-    shade = plots.shades(depths)
-    return {name: shade(name) for name in depths}
+def legend_keys(curves: Sequence[Curve], panels: int) -> dict[str, str]:
+    """Name of a curve -> what the legend calls it: its depth, if every panel has every depth once."""
+    depths = {curve.name: plots.depth_of(curve.name) for curve in curves}
+    if panels > 1 and None not in depths.values() and len(set(depths.values())) * panels == len(curves):
+        return {name: f"{depth} layers" for name, depth in depths.items()}
+    return {name: name for name in depths}
+
+
+def _by_depth(curves: Sequence[Curve]) -> list[Curve]:
+    return sorted(curves, key=lambda curve: plots.depth_of(curve.name) or 0)
 
 
 def _line(axes: Any, curve: Curve, colour: Any) -> None:
     if curve.train:
-        label = None if curve.test else curve.name
-        axes.plot(*zip(*curve.train, strict=True), color=colour, lw=0.9, alpha=0.75, label=label)
+        axes.plot(*zip(*curve.train, strict=True), color=colour, lw=0.9, alpha=0.75)
     if curve.test:
         marker = "o" if len(curve.test) == 1 else None
-        axes.plot(*zip(*curve.test, strict=True), color=colour, lw=2.4, marker=marker, label=curve.name)
+        axes.plot(*zip(*curve.test, strict=True), color=colour, lw=2.4, marker=marker)
 
 
 def _title(curves: Sequence[Curve]) -> str:

@@ -50,12 +50,12 @@ def figure(path: Path, title: str, width: float, height: float, **grid: Any) -> 
     """
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     writable(path)
     with matplotlib.rc_context(STYLE):
-        drawn = Figure(figsize=(width, height), layout="constrained")
+        drawn = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1))
         drawn.suptitle(title, x=0.01, ha="left")
-        drawn.get_layout_engine().set(h_pad=0.1, w_pad=0.1)
         yield drawn.subplots(squeeze=False, **grid)
         drawn.savefig(path, dpi=DPI, format="png", metadata={"Software": None})
 
@@ -88,15 +88,16 @@ def shades(keys: Iterable[Any]) -> Callable[[Any], Any]:
     from matplotlib import colormaps
 
     order = list(dict.fromkeys(keys))
-    step = 0.75 / max(1, len(order) - 1)
-    return lambda key: colormaps["viridis"](0.8 - step * order.index(key))
+    if len(order) == 1:
+        return lambda key: colormaps["viridis"](0.3)
+    return lambda key: colormaps["viridis"](0.8 - 0.75 * order.index(key) / (len(order) - 1))
 
 
 def whole_numbers(axis: Any) -> None:
     """Ticks of an axis that counts."""
     from matplotlib.ticker import MaxNLocator
 
-    axis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_major_locator(MaxNLocator(nbins=6, integer=True))
 
 
 def per_cent(axis: Any) -> None:

@@ -28,6 +28,7 @@ from ..evaluate.errors import evaluating
 from . import plots
 
 KERNEL = (3, 3)
+WIDE = 8.0  # strongest over weakest response, from which they are drawn on a logarithmic axis
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,8 @@ def draw(series: Mapping[str, Sequence[Response]], picture: Path, images: str) -
     Raises:
         UserError: `picture` cannot be written.
     """
+    from matplotlib.ticker import LogLocator, NullLocator
+
     depths = sorted({plots.depth_of(name) or 0 for name in series})
     telling = len(depths) > 1
     shade = plots.shades(depths if telling else series)
@@ -143,6 +146,7 @@ def draw(series: Mapping[str, Sequence[Response]], picture: Path, images: str) -
         ("in the order of the network", "layer", list),
         ("from strongest to weakest", "layer, sorted by magnitude", ranked),
     )
+    everything = [response.std for found in series.values() for response in found]
     title = f"Standard deviation of layer responses to {images}"
     with plots.figure(picture, title, 10.4, 7.2, nrows=2, sharey=True) as grid:
         for axes, (name, label, order) in zip(grid[:, 0], orders, strict=True):
@@ -161,6 +165,12 @@ def draw(series: Mapping[str, Sequence[Response]], picture: Path, images: str) -
                 )
             axes.set(title=name, xlabel=label, ylabel="std of the response")
             axes.set_xlim(0, max(map(len, series.values())) + 1)
-            axes.set_ylim(bottom=0)
+            if max(everything) > WIDE * min(everything) > 0:
+                axes.set_yscale("log")
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axes.yaxis.set_minor_locator(NullLocator())
+                axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            else:
+                axes.set_ylim(0, 1.05 * max(everything))
             plots.whole_numbers(axes.xaxis)
         grid[0, 0].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))

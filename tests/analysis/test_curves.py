@@ -43,12 +43,12 @@ def test_values_and_names(tmp_path):
     assert rows[2] == ["one", "test", 20, "0.125"] and len(rows) == 6
 
 
-def test_equal_depths_have_equal_colours():
+def test_equal_depths_share_an_entry_of_the_legend():
     names = ("cifar_plain20", "cifar_plain56", "cifar_resnet20", "cifar_resnet56")
-    colours = curves._colours([curves.Curve(name, ((1, 0.5),), ()) for name in names], panels=2)
-    assert colours["cifar_plain20"] == colours["cifar_resnet20"] != colours["cifar_plain56"]
-    colours = curves._colours([curves.Curve(name, ((1, 0.5),), ()) for name in names], panels=1)
-    assert len(set(colours.values())) == 4
+    pairs = [curves.Curve(name, ((1, 0.5),), ()) for name in names]
+    assert list(curves.legend_keys(pairs, 2).values()) == ["20 layers", "56 layers"] * 2
+    assert list(curves.legend_keys(pairs, 1).values()) == list(names)
+    assert list(curves.legend_keys(pairs[:3], 2).values()) == list(names[:3])  # one has no counterpart
 
 
 def test_the_axis_shows_where_a_run_has_settled():
