@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo test test-long lint format sass bench clean
+.PHONY: help venv build demo test test-long lint format sass budgets sanitize bench bench-simulator gpu clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c .ci/constraints.txt
@@ -18,7 +18,7 @@ PYTEST := OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest
 PARALLEL := -n $(WORKERS) --dist worksteal
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # What compiling needs; the CUDA compiler only where CUDA_HOME and PATH have none.
 .venv/.tools: .ci/constraints.txt setup.py
@@ -65,8 +65,31 @@ format: .venv/.installed  ## ruff and clang-format, in place
 sass: build .venv/.installed  ## each kernel's registers, spills, shared memory and tensor-core instructions
 	@$(BIN)/python -m tests.lint.machine_code
 
-bench: build .venv/.installed  ## the simulator's own speed on one core
+budgets: build .venv/.installed  ## write the kernels' budget anew: registers, shared memory, instructions
+	@$(BIN)/python -m tests.lint.budgets
+
+# The simulators with AddressSanitizer and UndefinedBehaviorSanitizer, beside the package, under the tests that
+# reach all of the engine and every kernel.  PyTorch is not instrumented and keeps what it allocates: no leaks.
+SANITIZED := build/sanitized
+SANITIZE := RESNET_KERNELS_SANITIZE=address,undefined
+sanitize: .venv/.installed  ## the simulator under AddressSanitizer and UndefinedBehaviorSanitizer
+	RESNET_KERNELS_CUDA=0 $(SANITIZE) $(BIN)/python setup.py -q build --build-lib $(SANITIZED)/lib \
+		--build-temp $(SANITIZED)/objects
+	$(SANITIZE) PYTHONPATH=$(CURDIR)/$(SANITIZED)/lib OMP_NUM_THREADS=1 \
+		LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+		$(BIN)/pytest -q --timeout 0 tests/simulator tests/kernels/test_exact.py
+
+bench: build .venv/.installed  ## the quick benchmark suites, and their report: runs/bench/report.html
+	$(BIN)/resnet-kernels bench all --quick --output runs/bench
+
+bench-simulator: build .venv/.installed  ## the simulator's own speed on one core
 	@$(BIN)/python benchmarks/simulator.py
+
+# On a machine with a GPU: no set-up, whichever Python runs here, and _C.abi3.so as it was built anywhere.
+gpu:  ## conformance, tests, compute-sanitizer and benchmarks on a GPU, resumable: runs/campaign
+	@python=$(BIN)/python; $$python -c pass 2>/dev/null || python=python3; \
+	$$python -m benchmarks.campaign --output runs/campaign
 
 clean:  ## remove what was built (not .venv)
 	rm -rf build dist *.egg-info resnet_kernels/*.so .pytest_cache .ruff_cache .mypy_cache .hypothesis

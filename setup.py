@@ -7,7 +7,8 @@
 `make build` (`python setup.py build_ext --inplace`) builds into the source tree, `pip install .` a wheel.
 RESNET_KERNELS_CUDA=0 leaves _C out.  nvcc is looked for in CUDA_HOME, on PATH and in the PyPI packages
 NVCC_PACKAGES, which become build requirements only where the first two have none.  Without an nvcc the build
-fails: it is never quietly CPU-only.
+fails: it is never quietly CPU-only.  RESNET_KERNELS_SANITIZE=address,undefined compiles the simulators with
+these sanitizers (`make sanitize`).
 """
 
 import fcntl
@@ -25,6 +26,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 CUDA = os.environ.get("RESNET_KERNELS_CUDA", "1") != "0"
+SANITIZE = os.environ.get("RESNET_KERNELS_SANITIZE", "")
 NVCC_PACKAGES = [
     f"nvidia-{p}==13.0.*" for p in ("cuda-nvcc", "cuda-runtime", "cuda-cccl", "cuda-crt", "nvvm")
 ]
@@ -37,6 +39,8 @@ HOST_FLAGS = (
 SIM_FLAGS = "-O2 -ffp-contract=off -fno-gnu-unique"
 if platform.machine() == "x86_64":
     SIM_FLAGS += " -march=x86-64-v3"
+# A finding ends the process: an undefined result is as fatal as a bad address.
+SANITIZERS = f" -g -fsanitize={SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer" if SANITIZE else ""
 NVCC_FLAGS = (
     "-O3 -std=c++20 -fmad=false --expt-relaxed-constexpr -lineinfo -Xptxas -v --threads 2 "
     "-Werror all-warnings -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wno-unknown-pragmas,-Werror"
@@ -114,7 +118,7 @@ class Plan:
         # libtorch_cpu holds the stable ABI; `import torch` has loaded it, so its name is enough: no path.  It
         # also exports parts of the C++ library that other builds of torch lack: hence -lstdc++ before it.
         self.ninja.variable("torch", f"-lstdc++ -L{self.torch / 'lib'} -Xlinker --no-as-needed -ltorch_cpu")
-        self.ninja.rule("link", f"{cxx} -shared $in $torch -lpthread -o $out", description="$out")
+        self.ninja.rule("link", f"{cxx} -shared{SANITIZERS} $in $torch -lpthread -o $out", description="$out")
 
     def rule(self, name: str, command: str) -> None:
         self.ninja.rule(name, command, description="$machine $in", depfile="$out.d", deps="gcc")
@@ -131,7 +135,7 @@ class Plan:
     def simulator(self, name: str, output: Path) -> None:
         checked = "-DRK_SIM_CHECKED=1 " if name == "_sim_checked" else ""
         flags = (
-            f"-x c++ {HOST_FLAGS} {SIM_FLAGS} {checked}-DRK_NAMESPACE=resnet_kernels{name} "
+            f"-x c++ {HOST_FLAGS} {SIM_FLAGS}{SANITIZERS} {checked}-DRK_NAMESPACE=resnet_kernels{name} "
             f"-DRK_DISPATCH_KEY=CPU -DRK_MODULE={name} -Icsrc -Icsrc/machine/sim "
             f"-isystem {self.torch / 'include'} -isystem {python_include()} "
             f"-isystem {required_dir('pybind11') / 'include'}"

@@ -15,17 +15,20 @@ takes its sums at once, because the add and the ReLU that follow are in place.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..evaluate.errors import evaluating
+from . import plots
 
 KERNEL = (3, 3)
+WIDE = 8.0  # strongest over weakest response, from which they are drawn on a logarithmic axis
 
 
 @dataclass(frozen=True)
@@ -113,3 +116,61 @@ def responses(model: nn.Module, batches: Iterable[Tensor]) -> list[Response]:
 def ranked(found: Iterable[Response]) -> list[Response]:
     """The responses from strongest to weakest: the second order of figure 7."""
     return sorted(found, key=lambda response: -response.std)
+
+
+def table(series: Mapping[str, Sequence[Response]]) -> tuple[list[str], list[list[Any]]]:
+    """Head and rows of a CSV file: a row each layer; `layer` and `rank` are its places in the two orders."""
+    rows = []
+    for network, found in series.items():
+        rank = {response.layer: i + 1 for i, response in enumerate(ranked(found))}
+        for i, response in enumerate(found):
+            rows.append([network, i + 1, response.layer, f"{response.std:.6g}", rank[response.layer]])
+    return ["network", "layer", "convolution", "std", "rank"], rows
+
+
+def draw(series: Mapping[str, Sequence[Response]], picture: Path, images: str) -> None:
+    """Draw both orders of figure 7 to the PNG `picture`: plain networks dashed, deeper ones darker.
+
+    Args:
+        images: what the responses are to, for the title.
+
+    Raises:
+        UserError: `picture` cannot be written.
+    """
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    depths = sorted({plots.depth_of(name) or 0 for name in series})
+    telling = len(depths) > 1
+    shade = plots.shades(depths if telling else series)
+    orders: tuple[tuple[str, str, Callable[[Any], list[Response]]], ...] = (
+        ("in the order of the network", "layer", list),
+        ("from strongest to weakest", "layer, sorted by magnitude", ranked),
+    )
+    everything = [response.std for found in series.values() for response in found]
+    title = f"Standard deviation of layer responses to {images}"
+    with plots.figure(picture, title, 10.4, 7.2, nrows=2, sharey=True) as grid:
+        for axes, (name, label, order) in zip(grid[:, 0], orders, strict=True):
+            for network, found in series.items():
+                stds = [response.std for response in order(found)]
+                plain = plots.family_of(network) == "plain"
+                axes.plot(
+                    range(1, len(stds) + 1),
+                    stds,
+                    color=shade((plots.depth_of(network) or 0) if telling else network),
+                    lw=1.6 if plain else 2.2,
+                    ls=(0, (3, 1.5)) if plain else "-",
+                    marker="o",
+                    ms=2.5 if plain else 3,
+                    label=network,
+                )
+            axes.set(title=name, xlabel=label, ylabel="std of the response")
+            axes.set_xlim(0, max(map(len, series.values())) + 1)
+            if max(everything) > WIDE * min(everything) > 0:
+                axes.set_yscale("log")
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axes.yaxis.set_minor_locator(NullLocator())
+                axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            else:
+                axes.set_ylim(0, 1.05 * max(everything))
+            plots.whole_numbers(axes.xaxis)
+        grid[0, 0].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))

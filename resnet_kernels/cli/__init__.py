@@ -1,9 +1,23 @@
-"""The command line: resnet-kernels demo | verify | info | models | flops.
+"""The command line: resnet-kernels demo | verify | info | models | flops | train | eval | analyze | detect |
+bench.
 
 One file a group of commands; each registers with `application.app` when it is imported.
 """
 
-from . import counts, installed, proof, terminal
+from . import analyze, bench, counts, detect, evaluate, installed, predictions, proof, terminal, train
 from .application import app, main
 
-__all__ = ["app", "counts", "installed", "main", "proof", "terminal"]
+__all__ = [
+    "analyze",
+    "app",
+    "bench",
+    "counts",
+    "detect",
+    "evaluate",
+    "installed",
+    "main",
+    "predictions",
+    "proof",
+    "terminal",
+    "train",
+]

@@ -10,6 +10,7 @@ workers, and divided among any number of ranks.
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -167,6 +168,11 @@ def _leave_signals_to_parent(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
+def _start_method() -> str | None:
+    """Forked workers begin at once; Python 3.14's default would import all of torch for every test anew."""
+    return "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+
+
 def _load(
     images: Images,
     view: Callable[[Tensor], Any],
@@ -179,6 +185,7 @@ def _load(
         batch_sampler=keys,
         collate_fn=_Together(together),
         num_workers=workers,
+        multiprocessing_context=_start_method() if workers else None,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # the default would draw from torch's own and so disturb the caller's
         worker_init_fn=_leave_signals_to_parent,

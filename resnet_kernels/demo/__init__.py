@@ -7,7 +7,6 @@
 | record     | which operator ran where, how often and how long                         |
 | compare    | our kernels and PyTorch's own beside float64, unit by unit and as a whole |
 | counters   | what the simulator's checked build counts on sampled layers              |
-| predict    | the roofline: what an H200 could do at best                              |
 | run        | all of these, from photograph to result                                  |
 | show       | results on the terminal                                                  |
 | plots      | the report's plots                                                       |

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from .. import flops
+from ..measure.predict import BANDWIDTH, PEAK, Prediction
 from ..page.svg import GRID, INK, MUTED, OURS, PAGE, PAPER, PEER, figure, png, styled, svg
 from .compare import Unit
-from .predict import BANDWIDTH, PEAK, Prediction
 
 STAGES = {
     "conv1": "#f59f00",

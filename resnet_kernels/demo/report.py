@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from .. import __version__, flops
+from ..measure.predict import BANDWIDTH, LABEL, PEAK
 from ..page import html, svg
 from . import plots
 from .compare import Logits, Unit
-from .predict import BANDWIDTH, LABEL, PEAK
 from .run import Demonstration
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from .. import flops, machine
-from . import compare, counters, networks, photograph, predict
-from .precision import float32_products
+from ..measure import predict
+from ..measure.precision import float32_products
+from . import compare, counters, networks, photograph
 
 PREDICTED_BATCH = 256
 

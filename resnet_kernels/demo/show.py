@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from .. import flops
-from .predict import LABEL
+from ..measure.predict import LABEL
+from ..page.terminal import table, verdict
 from .run import Demonstration
 from .verify import Result
 
@@ -23,21 +23,6 @@ def demonstration(demo: Demonstration, console: Console) -> None:
     if demo.counters.rows:
         console.print(_counters(demo))
     console.print(_prediction(demo))
-
-
-def verdict(passed: bool) -> Text:
-    """PASS or FAIL, coloured."""
-    return Text("PASS", "bold green") if passed else Text("FAIL", "bold red")
-
-
-def table(title: str, *heads: str, caption: str | None = None) -> Table:
-    """A table; a head that begins with # is a numeric column."""
-    made = Table(
-        title=title, title_justify="left", title_style="bold", caption=caption, caption_justify="left"
-    )
-    for head in heads:
-        made.add_column(head.removeprefix("#"), justify="right" if head.startswith("#") else "left")
-    return made
 
 
 def _errors(demo: Demonstration) -> Table:

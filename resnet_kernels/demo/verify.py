@@ -17,8 +17,8 @@ import torch
 
 from .. import backend, ops, reference
 from ..machine import Machine
+from ..measure.precision import float32_products
 from .networks import to_numpy
-from .precision import float32_products
 
 DTYPES = {
     "bf16": torch.bfloat16,

@@ -19,11 +19,11 @@ class Figure(NamedTuple):
 # Tables 2 (18 layers) and 3: 10-crop testing.
 _TEN = {
     "plain18": Figure("table 2", 27.94, None),
-    "resnet18 A": Figure("table 2", 27.88, None),
+    "resnet18_a": Figure("table 2", 27.88, None),
     "plain34": Figure("table 3", 28.54, 10.02),
-    "resnet34 A": Figure("table 3", 25.03, 7.76),
-    "resnet34 B": Figure("table 3", 24.52, 7.46),
-    "resnet34 C": Figure("table 3", 24.19, 7.40),
+    "resnet34_a": Figure("table 3", 25.03, 7.76),
+    "resnet34": Figure("table 3", 24.52, 7.46),
+    "resnet34_c": Figure("table 3", 24.19, 7.40),
     "resnet50": Figure("table 3", 22.85, 6.71),
     "resnet101": Figure("table 3", 21.75, 6.05),
     "resnet152": Figure("table 3", 21.43, 5.71),
@@ -31,8 +31,8 @@ _TEN = {
 
 # Table 4: single models, fully convolutional, averaged over the scales.
 _MULTISCALE = {
-    "resnet34 B": Figure("table 4", 21.84, 5.71),
-    "resnet34 C": Figure("table 4", 21.53, 5.60),
+    "resnet34": Figure("table 4", 21.84, 5.71),
+    "resnet34_c": Figure("table 4", 21.53, 5.60),
     "resnet50": Figure("table 4", 20.74, 5.25),
     "resnet101": Figure("table 4", 19.87, 4.60),
     "resnet152": Figure("table 4", 19.38, 4.49),
@@ -51,12 +51,12 @@ _CIFAR = {
 ENSEMBLE = Figure("table 5 (six models, test set)", None, 3.57)
 
 
-def figure(name: str, shortcut: str | None, views: str, data: str) -> Figure | None:
+def figure(name: str, views: str, data: str) -> Figure | None:
     """The paper's figure for a network tested with these views on these data, or None.
 
     Args:
-        name: as `rk.models.create` takes it.
-        shortcut: "A", "B" or "C", which the paper tells apart for 18 and 34 layers.
+        name: as `rk.models.create` takes it; "resnet50" with the stride in its 3x3 stands beside the paper's
+            as "resnet50_v1" does.
         views: of `views.KINDS`.
         data: "imagenet" or "cifar10"; the paper has no other classification results.
     """
@@ -64,5 +64,4 @@ def figure(name: str, shortcut: str | None, views: str, data: str) -> Figure | N
         return _CIFAR.get(name)
     if data != "imagenet" or views not in ("ten", "multiscale"):
         return None
-    table = _TEN if views == "ten" else _MULTISCALE
-    return table.get(f"{name} {shortcut}") or table.get(name)
+    return (_TEN if views == "ten" else _MULTISCALE).get(name.removesuffix("_v1"))

@@ -28,12 +28,17 @@ class WeightsError(ValueError):
     """A file of weights cannot be read, or does not fit the network; the network is unchanged."""
 
 
-def load_weights(model: Model, path: str | os.PathLike[str]) -> Model:
+def load_weights(model: Model, path: str | os.PathLike[str], *, classifier: bool = True) -> Model:
     """Copy the weights in the file `path` into `model`, in place, and return it.
 
     The format is told from the content: PyTorch's (read with ``weights_only=True``) or safetensors.  Weights
     nested under "state_dict" or "model", and keys that all begin with "module."
     (DistributedDataParallel), are unwrapped.
+
+    Args:
+        model: the network.
+        path: the file.
+        classifier: False leaves out ``fc.*``, the file's and the model's: for another number of classes.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -43,8 +48,10 @@ def load_weights(model: Model, path: str | os.PathLike[str]) -> Model:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"load_weights: model must be a torch.nn.Module, got {type(model).__name__}")
-    weights = _unwrap(_read(path), path)
-    _judge(model, weights, path)
+    weights, own = _unwrap(_read(path), path), model.state_dict()
+    if not classifier:
+        weights, own = ({k: v for k, v in of.items() if not k.startswith("fc.")} for of in (weights, own))
+    _judge(model, own, weights, path)
     model.load_state_dict(weights, strict=False)  # strict but for `_OPTIONAL`, by _judge
     return model
 
@@ -114,9 +121,10 @@ def _unwrap(content: object, path: str | os.PathLike[str]) -> dict[str, Tensor]:
     return dict(content)
 
 
-def _judge(model: nn.Module, weights: dict[str, Tensor], path: str | os.PathLike[str]) -> None:
-    """Raise a WeightsError that names every key and shape in which `weights` and `model` differ."""
-    own = model.state_dict()
+def _judge(
+    model: nn.Module, own: dict[str, Tensor], weights: dict[str, Tensor], path: str | os.PathLike[str]
+) -> None:
+    """Raise a WeightsError that names every key and shape in which `weights` and `model`'s `own` differ."""
     faults = []
     missing = [key for key in own if key not in weights and not key.endswith(_OPTIONAL)]
     unexpected = [key for key in weights if key not in own]

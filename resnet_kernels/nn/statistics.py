@@ -31,7 +31,10 @@ def recomputing() -> bool:
 
 
 def count_batch(norm: Any) -> float:
-    """Count a batch; its share in the running statistics, with momentum=None that of a cumulative average."""
+    """Count a batch; its share in the running statistics, with momentum=None that of a cumulative average.
+
+    momentum=None waits for the device, as in PyTorch, and so cannot be captured in a graph.
+    """
     if norm.num_batches_tracked is not None and not recomputing():
         norm.num_batches_tracked.add_(1)
     if norm.momentum is not None:

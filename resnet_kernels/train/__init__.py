@@ -10,6 +10,6 @@ from . import checkpoint
 from .checkpoint import Checkpoint
 from .log import Row
 from .recipe import Recipe, names
-from .run import Result, Watcher, resume, run
+from .runs import Result, Watcher, resume, run
 
 __all__ = ["Checkpoint", "Recipe", "Result", "Row", "Watcher", "checkpoint", "names", "resume", "run"]

@@ -8,6 +8,12 @@ from typing import Any
 import torch
 
 
+def seed(number: int) -> None:
+    """Begin all of them anew."""
+    torch.manual_seed(number)
+    random.seed(number)
+
+
 def capture() -> dict[str, Any]:
     """The states of torch's generators, CPU and every GPU, and of Python's."""
     return {

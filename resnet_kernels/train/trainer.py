@@ -58,7 +58,7 @@ class Trainer:
         self.recipe, self.output, self.ranks = recipe, output, ranks
         self.iteration = 0  # completed
         self._dataset, self._directory, self._workers = dataset, directory, workers
-        torch.manual_seed(recipe.seed)
+        random_state.seed(recipe.seed)
         self._network = (model or _network(recipe, len(dataset.classes))).to(ranks.device)
         if recipe.synchronised_batchnorm:
             layers.convert_sync_batchnorm(self._network)
@@ -68,8 +68,9 @@ class Trainer:
         self._schedule = Schedule(recipe)
         self._sums = torch.zeros(4, dtype=torch.float64, device=ranks.device)
         self._logged = 0  # iterations completed at the last row of the log
+        self._saved = 0  # iterations completed at the last checkpoint
         self._before = 0.0  # seconds spent before this process began
-        torch.manual_seed(recipe.seed + ranks.rank)
+        random_state.seed(recipe.seed + ranks.rank)
         if state is None:
             mean = data.normalisation(dataset).state() if ranks.first else None
             self._normalisation = data.Normalisation.of(ranks.from_first(mean))
@@ -113,7 +114,9 @@ class Trainer:
 
     @property
     def checkpoint_due(self) -> bool:
-        return self.done or (self.iteration > 0 and self.iteration % self.recipe.checkpoint_every == 0)
+        """Whether a checkpoint of these iterations is wanted and is not written yet."""
+        due = self.done or self.iteration % self.recipe.checkpoint_every == 0
+        return due and self.iteration > self._saved
 
     @property
     def _test_due(self) -> bool:
@@ -159,7 +162,7 @@ class Trainer:
         return row
 
     def save(self) -> None:
-        """Write the checkpoint.
+        """Write the checkpoint; it is there when any process returns.
 
         Raises:
             UserError: it cannot be written, or the weights are no longer finite; the one before stays.
@@ -171,6 +174,8 @@ class Trainer:
             if self.ranks.first:
                 self.output.mkdir(parents=True, exist_ok=True)
                 checkpoint.write(self.output / checkpoint.FILE, self._state(states, sums))
+            self.ranks.wait()
+            self._saved = self.iteration
 
     def _state(self, states: list[dict], sums: Tensor) -> Checkpoint:
         return Checkpoint(
@@ -192,7 +197,8 @@ class Trainer:
 
     def _restore(self, state: Checkpoint) -> None:
         """Everything but the weights."""
-        self.iteration, self._logged, self._before = state.iteration, state.logged, state.seconds
+        self.iteration = self._saved = state.iteration
+        self._logged, self._before = state.logged, state.seconds
         self._step.optimizer.load_state_dict(state.optimizer)
         if state.scaler:
             self._step.scaler.load_state_dict(state.scaler)

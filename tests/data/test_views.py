@@ -1,5 +1,8 @@
 """Augmentation: sizes, what moves and what does not, and the mean that is subtracted."""
 
+import pickle
+
+import pytest
 import torch
 
 from resnet_kernels import data
@@ -110,3 +113,15 @@ def test_imagenets_mean_is_that_of_centre_crops(imagenet):
     found = data.load("imagenet", imagenet, size=28)
     crops = torch.stack([centre(found.train[k][0], 28).double() for k in range(6)])
     torch.testing.assert_close(data.normalisation(found).mean, (crops.mean(0) / 255).float())
+
+
+@pytest.mark.parametrize("name", ["imagenet", "cifar10", "digits"])
+def test_views_can_be_sent_to_other_processes(name):
+    image = torch.randint(0, 256, (3, 40, 40), dtype=torch.uint8)
+    dataset = one_image(name, image, 40 if name != "imagenet" else 28)
+    for view in (data.training_view(dataset, NOTHING), data.test_view(dataset, NOTHING)):
+        sent = pickle.loads(pickle.dumps(view))
+        torch.manual_seed(1)
+        expected = view(image)
+        torch.manual_seed(1)
+        assert torch.equal(sent(image), expected)

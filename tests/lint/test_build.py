@@ -107,3 +107,19 @@ def test_building_without_cuda_is_said_aloud(tmp_path):
     assert "the simulators ONLY, no GPU kernels" in done.stdout
     assert done.returncode != 0
     assert "the build failed" in done.stderr
+
+
+def test_sanitizers_reach_every_compilation_and_link_of_the_simulators(build, monkeypatch, tmp_path):
+    monkeypatch.setenv("RESNET_KERNELS_SANITIZE", "address,undefined")
+    spec = importlib.util.spec_from_file_location("setup_sanitized", ROOT / "setup.py")
+    sanitized = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sanitized)
+    for module, wanted in ((build, False), (sanitized, True)):
+        text = io.StringIO()
+        module.Plan(text, tmp_path).simulator("_sim", tmp_path / "_sim.so")
+        plain = re.sub(r"\s*\$\n\s*", " ", text.getvalue())
+        compiled = [line for line in plain.splitlines() if line.strip().startswith("flags =")]
+        links = [line for line in plain.splitlines() if "-shared" in line]
+        assert compiled and links
+        for line in compiled + links:
+            assert ("-fsanitize=address,undefined" in line) == wanted, line

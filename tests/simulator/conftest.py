@@ -27,6 +27,8 @@ FLAGS = [
 ]
 if platform.machine() == "x86_64":
     FLAGS.append("-march=x86-64-v3")
+if SANITIZE := os.environ.get("RESNET_KERNELS_SANITIZE"):  # `make sanitize`
+    FLAGS += ["-g", f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 
 
 def _build(directory: Path, name: str) -> Path:
@@ -63,7 +65,7 @@ def _build(directory: Path, name: str) -> Path:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(compile_one, sources))
     partial = output.with_suffix(f".{os.getpid()}")
-    subprocess.run([compiler, "-shared", *objects, "-o", str(partial), "-lpthread"], check=True)
+    subprocess.run([compiler, *FLAGS, "-shared", *objects, "-o", str(partial), "-lpthread"], check=True)
     partial.rename(output)
     return output
 

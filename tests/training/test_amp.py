@@ -104,7 +104,11 @@ def changes():
         p.data.mul_(1.5)
         rk.training.forget_weights()
 
-    return {f.__name__: f for f in (with_no_grad, new_storage, loaded, unseen)}
+    def by_hand(p):
+        p.data.mul_(1.5)
+        p.grad = None
+
+    return {f.__name__: f for f in (with_no_grad, new_storage, loaded, unseen, by_hand)}
 
 
 @pytest.mark.parametrize("change", changes())

@@ -125,11 +125,13 @@ def resume(
     Others, and what is raised: as of `run`.
     """
     path = Path(path)
-    state = checkpoint.read(path)
-    recipe = state.recipe if iterations is None else state.recipe.replaced(iterations=iterations)
-    where = state.data_directory if directory is None else str(directory)
     output = path if path.is_dir() else path.parent
-    with joined(device) as ranks, _settings(recipe, ranks):
+    with joined(device) as ranks, ExitStack() as stack:
+        # Read once: the other processes may run on machines without the file.
+        state = ranks.from_first(checkpoint.read(path) if ranks.first else None)
+        recipe = state.recipe if iterations is None else state.recipe.replaced(iterations=iterations)
+        where = state.data_directory if directory is None else str(directory)
+        stack.enter_context(_settings(recipe, ranks))
         dataset = _dataset(recipe, where, False, ranks)
         trainer = Trainer(recipe, output, dataset, where, ranks, workers, model, state)
         here = machine_of(ranks)

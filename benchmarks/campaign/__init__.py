@@ -1,0 +1,17 @@
+"""Everything there is to find out on a machine with a GPU, in stages of a few minutes, resumable.
+
+    make gpu                                                  all stages into runs/campaign
+    python -m benchmarks.campaign --output DIR --limit 540    the same, with any Python that has torch
+    python -m benchmarks.campaign --output DIR --from OLD     goes on where the campaign in OLD stopped
+
+| module       | holds                                                                   |
+|--------------|-------------------------------------------------------------------------|
+| limited      | a command within a time limit, which is kept even if it hangs           |
+| outcomes     | a pytest plugin: each test's outcome on file as it comes                |
+| small_shapes | every kernel on small problems, for compute-sanitizer                   |
+| stages       | what is run, in which order                                             |
+| book         | what has been found so far, on file                                     |
+
+It needs nothing built there, and nothing installed but torch, NumPy, pytest with pytest-timeout, typer, rich
+and matplotlib: the kernels come as resnet_kernels/_C.abi3.so, compiled anywhere.
+"""
