@@ -15,7 +15,7 @@ import pytest
 
 import resnet_kernels as rk
 
-from .cases import DTYPES, Draw, operators
+from .problems import DTYPES, Draw, operators
 
 SECTOR = 32
 

@@ -28,7 +28,16 @@ def test_exact_under_every_schedule(name: str) -> None:
                 CASES[name].check(seed)
 
 
-@pytest.mark.parametrize("name", ["conv_wgrad-bf16-large", "conv_fprop_stats-bf16-large", "elementwise-bf16"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "conv_wgrad_of_norm-bf16-large",
+        "conv_fprop_stats-bf16-large",
+        "conv_fprop_of_sum-bf16-pointwise",
+        "conv_dgrad_of_bn-bf16-pointwise",
+        "reducing-bf16",
+    ],
+)
 def test_repeats_bit_by_bit(name: str) -> None:
     """Two runs with different numbers of worker threads give the same bits."""
     before = rk.simulator.workers()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resnet_kernels.training import ConvBN, Identity, ZeroPad, chain_train
+from resnet_kernels.training import ConvBN, Identity, Residual, ZeroPad, stage_train
 
 
 def settled(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -27,7 +27,7 @@ def settled(module: nn.Module, seed: int = 0) -> nn.Module:
 
 
 class Block(nn.Module):
-    """relu(body(x) + shortcut(x)), by PyTorch's modules; `fused` computes it with `chain_train`.
+    """relu(body(x) + shortcut(x)), by PyTorch's modules; `fused` computes it with `stage_train`.
 
     kind: "basic" or "bottleneck"; shortcut: "identity", "projection" or "zero_pad".
     """
@@ -59,21 +59,56 @@ class Block(nn.Module):
             x = (x + skip if i == len(self.convs) - 1 else x).relu()
         return x
 
-    def fused(self, x: Tensor, memory: str = "save", group: Any = None) -> Tensor:
-        """`forward` by `chain_train`; updates the running statistics."""
+    def residual(self, group: Any = None) -> tuple[Residual, list[nn.BatchNorm2d]]:
+        """The block for `stage_train`, and its BatchNorms in the order of the new statistics."""
         shortcut = {"identity": Identity(), "zero_pad": ZeroPad(self.stride)}.get(self.shortcut)
         norms = list(self.norms)
         if shortcut is None:
             shortcut = layer(self.down[0], self.down[1], False, group)
             norms.append(self.down[1])
         layers = [layer(conv, norm, True, group) for conv, norm in zip(self.convs, self.norms, strict=True)]
-        y, running = chain_train(x, layers, shortcut, memory=memory)
-        with torch.no_grad():
-            for norm, new in zip(norms, running, strict=True):
+        return Residual(layers, shortcut), norms
+
+    def fused(self, x: Tensor, memory: str = "save", group: Any = None) -> Tensor:
+        """`forward` by a stage of this block; updates the running statistics."""
+        return fused((self,), x, memory, group)
+
+
+class Stage(nn.Sequential):
+    """Blocks one after the other; ``shortcuts`` of each, all but identities double the width.
+
+    The first that can has the stride 2.
+    """
+
+    def __init__(self, kind: str, shortcuts: tuple[str, ...], width: int = 16) -> None:
+        blocks = []
+        stride = 2
+        for shortcut in shortcuts:
+            blocks.append(Block(kind, shortcut, width, 1 if shortcut == "identity" else stride))
+            stride = stride if shortcut == "identity" else 1
+            width = blocks[-1].out
+        super().__init__(*blocks)
+
+    def fused(self, x: Tensor, memory: str = "save", grain: str = "stage") -> Tensor:
+        """`forward` by one `stage_train`, or at the grain of blocks."""
+        if grain == "stage":
+            return fused(tuple(self), x, memory)
+        for block in self:
+            x = block.fused(x, memory)
+        return x
+
+
+def fused(blocks: tuple[Block, ...], x: Tensor, memory: str = "save", group: Any = None) -> Tensor:
+    """The blocks by `stage_train`; updates their running statistics."""
+    residuals, norms = zip(*(block.residual(group) for block in blocks), strict=True)
+    y, running = stage_train(x, residuals, memory=memory)
+    with torch.no_grad():
+        for of_block, new_of_block in zip(norms, running, strict=True):
+            for norm, new in zip(of_block, new_of_block, strict=True):
                 if new is not None:
                     norm.running_mean.copy_(new[0])
                     norm.running_var.copy_(new[1])
-        return y
+    return y
 
 
 def layer(conv: nn.Conv2d, norm: nn.BatchNorm2d, relu: bool = True, group: Any = None) -> ConvBN:

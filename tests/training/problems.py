@@ -86,68 +86,147 @@ def random_mask(shape, rng) -> Tensor:
 
 
 class Gradients:
-    """The three convolutions of a layer on one problem, on the chosen backend and in float64."""
+    """The three convolutions of a layer on one problem, on the chosen backend and in float64.
 
-    def __init__(self, conv: Conv, precision: str, seed: int, integers: bool = False) -> None:
-        rng = np.random.default_rng(seed)
-        dtype = PRECISIONS[precision]
-        self.conv, self.precision, self.tf32 = conv, precision, precision == "tf32"
+    The seed also chooses what is made on load and what stands in the epilogues; ``plain``: nothing but
+    BatchNorm's sums, so that y, dx and dw are rounded once.
+    """
+
+    def __init__(
+        self, conv: Conv, precision: str, seed: int, integers: bool = False, plain: bool = False
+    ) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.conv, self.dtype, self.integers = conv, PRECISIONS[precision], integers
+        self.precision, self.tf32 = precision, precision == "tf32"
+        chosen = np.random.default_rng((7, seed)).random(8) < (0.0 if plain else 0.6)
         p, q = conv.size
-        low = 2 if integers else None
-        self.x = draw((conv.n, conv.c, conv.h, conv.w), dtype, rng, 1.0, low)
-        weight_std = (conv.c * conv.r * conv.s) ** -0.5
-        self.weight = draw((conv.k, conv.c, conv.r, conv.s), dtype, rng, weight_std, 1 if integers else None)
-        self.dy = draw((conv.n, conv.k, p, q), dtype, rng, 1.0, low)
-        self.residual = draw(self.x.shape, dtype, rng, 1.0, low) if seed % 2 else None
-        self.mask = random_mask(self.x.shape, rng) if seed % 3 else None
-        self.bn_input = draw(self.x.shape, dtype, rng, 2.0, low)
-        self.bn_mean = draw((conv.c,), torch.float32, rng, 1.0, low)
+        self.x, self.g = self._image(conv.n, conv.c, conv.h, conv.w), self._image(conv.n, conv.k, p, q)
+        std = (conv.c * conv.r * conv.s) ** -0.5
+        low = 1 if integers else None
+        self.weight = draw((conv.k, conv.c, conv.r, conv.s), self.dtype, self.rng, std, low)
+        self.norm = self._norm(conv.c) if chosen[0] else None
+        self.skip = self._image(*self.x.shape) if chosen[0] and chosen[1] else None
+        self.coefficients = self._coefficients(conv.k) if chosen[2] else None
+        self.bn_y = self._image(*self.g.shape) if chosen[2] and chosen[3] else None
+        self.g_mask = random_mask(self.g.shape, self.rng) if chosen[2] and chosen[4] else None
+        self.residual = self._image(*self.x.shape) if chosen[5] else None
+        self.residual_mask = random_mask(self.x.shape, self.rng) if chosen[5] and chosen[6] else None
+        self.mask = random_mask(self.x.shape, self.rng) if chosen[7] else None
+        self.bn_input, self.bn_norm = self._image(*self.x.shape), self._norm(conv.c)
+        self.bn_relu = bool(chosen[1])
 
-    def stats(self):
-        return run("conv_fprop_stats", self.x, self.weight, *self.conv.geometry, self.tf32)
+    def _image(self, *shape: int) -> Tensor:
+        return draw(shape, self.dtype, self.rng, 1.0, 2 if self.integers else None)
 
-    def dgrad(self):
-        conv = self.conv
-        epilogue = self.residual, self.mask, self.bn_input, self.bn_mean
-        size = [conv.h, conv.w]
-        return run("conv_dgrad", self.dy, self.weight, *epilogue, size, *conv.geometry, self.tf32)
+    def _vectors(self, rows: int, channels: int) -> Tensor:
+        return draw((rows, channels), torch.float32, self.rng, 1.0, 2 if self.integers else None)
 
-    def wgrad(self):
+    def _norm(self, channels: int) -> Tensor:
+        mean, scale, shift, rstd = self._vectors(4, channels)
+        if self.integers:
+            scale = torch.where(scale == 0, 1.0, scale)
+        return torch.stack((mean, scale, shift, rstd.abs()))
+
+    def _coefficients(self, channels: int) -> Tensor:
+        """Of a gradient with every term: slope, offset, mean, tilt."""
+        return self._vectors(4, channels)
+
+    # On the chosen backend
+
+    def stats(self) -> tuple[Tensor, ...]:
+        """(y, moments, a, its mask)."""
+        source = self.x, self.norm, self.skip
+        keep = self.norm is not None
+        return run("conv_fprop_stats", *source, self.weight, *self.conv.geometry, keep, self.tf32)
+
+    def dgrad(self) -> tuple[Tensor, ...]:
+        """(dx, sums, dy)."""
+        source = self.g, self.g_mask, self.bn_y, self.coefficients, self.weight
+        epilogue = self.residual, self.residual_mask, self.mask, self.bn_input, self.bn_norm, self.bn_relu
+        size = [self.conv.h, self.conv.w]
+        return run("conv_dgrad", *source, *epilogue, size, *self.conv.geometry, self.tf32)
+
+    def wgrad(self) -> Tensor:
         kernel = [self.conv.r, self.conv.s]
-        return run("conv_wgrad", self.dy, self.x, kernel, *self.conv.geometry, self.tf32)
+        return run("conv_wgrad", self.g, self.x, self.norm, kernel, *self.conv.geometry, self.tf32)
 
-    def reference(self, absolute: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """(y, dx, dw) in float64; of absolute values: the bound's T."""
-        x, weight, dy = (exact(t, self.precision) for t in (self.x, self.weight, self.dy))
+    # In float64
+
+    def reference(
+        self, a: Tensor, dy: Tensor, activation: Tensor, absolute: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(y of a, dx of dy, dw of g and the activation); of absolute values: the bound's T.
+
+        a, dy and activation are what was made on load, rounded as it was; each is judged by itself.
+        """
+        operands = a, self.weight, dy, activation, self.g
+        a, weight, dy, activation, g = (exact(t, self.precision) for t in operands)
         residual = exact(self.residual)
         if absolute:
-            x, weight, dy = x.abs(), weight.abs(), dy.abs()
+            a, weight, dy, activation, g = (t.abs() for t in (a, weight, dy, activation, g))
             residual = None if residual is None else residual.abs()
         conv = self.conv
-        y, _ = compositions.conv_fprop_stats(x, weight, *conv.geometry, False)
+        y, *_ = compositions.conv_fprop_stats(a, None, None, weight, *conv.geometry, False, False)
         size, kernel = [conv.h, conv.w], [conv.r, conv.s]
-        epilogue = residual, self.mask, None, None
-        dx, _ = compositions.conv_dgrad(dy, weight, *epilogue, size, *conv.geometry, False)
-        return y, dx, compositions.conv_wgrad(dy, x, kernel, *conv.geometry, False)
+        epilogue = residual, self.residual_mask, self.mask, None, None, False
+        dx, *_ = compositions.conv_dgrad(dy, None, None, None, weight, *epilogue, size, *conv.geometry, False)
+        if self.bn_relu:  # as the forward pass decided
+            _, passes = run("bn_normalise", self.bn_input, self.bn_norm, None, None, True, True)
+            dx = dx.where(compositions.unpack_mask(passes, conv.c), 0.0)
+        return y, dx, compositions.conv_wgrad(g, activation, None, kernel, *conv.geometry, False)
 
-    def check_exact(self) -> None:
-        """Integers: what float64 says, rounded once."""
-        (y, moments), (dx, sums), dw = self.stats(), self.dgrad(), self.wgrad()
-        for name, got, want in zip(("y", "dx", "dw"), (y, dx, dw), self.reference(), strict=True):
-            assert torch.equal(got, want.to(got.dtype)), f"{name} of {self.conv} ({self.precision})"
-        self.check_moments(y, moments)
-        self.check_sums(dx, sums)
+    def made(self, a: Tensor, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(a, dy, wgrad's activation) as multiplied; those made on load are checked."""
+        activation = self.x
+        if self.norm is None:
+            a = self.x
+        else:
+            activation, _ = run("bn_normalise", self.x, self.norm, None, None, True, False)
+            self._check_normalised(activation, None, "wgrad's activation")
+            self._check_normalised(a, self.skip, "a")
+        if self.coefficients is None:
+            return a, self.g, activation
+        h = exact(self.g)
+        if self.g_mask is not None:
+            h = h.where(compositions.unpack_mask(self.g_mask, self.conv.k), 0.0)
+        slope, offset, mean, tilt = exact(self.coefficients).view(4, 1, -1, 1, 1)
+        inner, size = h, h.abs()
+        if self.bn_y is not None:
+            centred = exact(self.bn_y) - mean
+            inner = h - offset - centred * tilt
+            size = size + offset.abs() + (exact(self.bn_y).abs() + mean.abs()) * tilt.abs()
+        self._check(dy, slope * inner, slope.abs() * size, 4, "dy")
+        return a, dy, activation
 
-    def check_bound(self) -> None:
-        """Normal numbers: the bound, element by element."""
+    def _check_normalised(self, a: Tensor, skip: Tensor | None, what: str) -> None:
+        mean, scale, shift, _ = exact(self.norm).view(4, 1, -1, 1, 1)
+        x = exact(self.x)
+        want = (x - mean) * scale + shift
+        size = (x.abs() + mean.abs()) * scale.abs() + shift.abs()
+        if skip is not None:
+            want, size = want + exact(skip), size + exact(skip).abs()
+        self._check(a, want.relu(), size, 3, what)
+
+    def _check(self, got: Tensor, want: Tensor, size: Tensor, terms: int, what: str) -> None:
+        """Integers: what float64 says, rounded once; normal numbers: the bound, element by element."""
+        what = f"{what} of {self.conv} ({self.precision})"
+        if self.integers:
+            assert torch.equal(got, want.to(got.dtype)), what
+        else:
+            within(got, want, terms, size, what)
+
+    def check(self) -> None:
+        """All results of the three operators."""
         conv = self.conv
-        (y, moments), (dx, sums), dw = self.stats(), self.dgrad(), self.wgrad()
+        (y, moments, a, mask), (dx, sums, dy), dw = self.stats(), self.dgrad(), self.wgrad()
+        if self.norm is not None:
+            assert torch.equal(compositions.unpack_mask(mask, conv.c), a > 0), f"mask of {conv}"
+        operands = self.made(a, dy)
         terms = conv.c * conv.r * conv.s, conv.k * conv.r * conv.s, conv.n * conv.size[0] * conv.size[1]
-        results = zip(
-            ("y", "dx", "dw"), (y, dx, dw), self.reference(), self.reference(True), terms, strict=True
-        )
-        for name, got, want, scale, length in results:
-            within(got, want, length, scale, f"{name} of {conv} ({self.precision})")
+        sizes = self.reference(*operands, absolute=True)
+        results = zip(("y", "dx", "dw"), (y, dx, dw), self.reference(*operands), sizes, terms, strict=True)
+        for name, got, want, size, length in results:
+            self._check(got, want, size, length, name)
         self.check_moments(y, moments)
         self.check_sums(dx, sums)
 
@@ -163,7 +242,7 @@ class Gradients:
 
     def check_sums(self, dx: Tensor, sums: Tensor) -> None:
         """What BatchNorm's backward needs of the rounded dx."""
-        deviation = self.bn_input.double() - self.bn_mean.double().view(1, -1, 1, 1)
+        deviation = self.bn_input.double() - self.bn_norm[0].double().view(1, -1, 1, 1)
         for got, terms in zip(sums, (dx.double(), dx.double() * deviation), strict=True):
             bound = 2.0**-20 * terms.abs().sum((0, 2, 3)) + 1e-30
             assert ((got - terms.sum((0, 2, 3))).abs() <= bound).all(), f"sums of {self.conv}"

@@ -1,0 +1,109 @@
+"""What a residual block's training step moves: ``unique`` activation bytes on the checked simulator.
+
+Per element E1 = N H W w of the inner width, in bfloat16 (two bytes); a mask is 1/16 of its tensor.
+Blocks with identity shortcuts.  Reads and writes, pass by pass, y_i and a_i being convolution i's output and
+its activation; * where block grain has the same:
+
+  Bottleneck at stage grain: a middle block                             at block grain
+  conv1 of norm + residual y3' 4, x' 4 -> x 4, mask 1/4, y1 1    13.25   x 4 -> y1 1                      5
+  bn_apply                 y1 1 -> a1 1                           2      *                                2
+  conv2                    a1 1 -> y2 1                           2      *                                2
+  conv3 of norm            y2 1 -> y3 4                           5      *                                5
+  bn_normalise             (the next block's conv1)                      y3 4, x 4 -> out 4, mask 1/4    12.25
+  bn_backward_reduce       (the next block's dgrad1)                     g 4, mask 1/4, y3 4              8.25
+  dgrad3 of bn gradient    g 4, y3 4 -> dy3 4; y2 1 -> h2 1      14      and the mask 1/4                14.25
+  wgrad3 of norm           dy3 4, y2 1                            5      *                                5
+  bn_backward_apply        h2 1, y2 1 -> dy2 1                    3      *                                3
+  dgrad2                   dy2 1; y1 1 -> h1 1                    3      *                                3
+  wgrad2 of norm           dy2 1, y1 1                            2      *                                2
+  dgrad1 of bn gradient    h1 1, y1 1 -> dy1 1; g 4, mask 1/4,           h1 1, y1 1 -> dy1 1; g 4,
+                           y3' 4 -> g' 4                         15.25   mask 1/4 -> dx 4                11.25
+  wgrad1                   dy1 1, x 4                             5      *                                5
+                                                    69.5 = 139 bytes                       78 = 156 bytes
+
+  BasicBlock at stage grain: a middle block                             at block grain
+  bn_normalise             y2' 1, x' 1 -> x 1, mask 1/16          3.06   y2 1, x 1 -> out 1, mask 1/16    3.06
+  conv1                    x 1 -> y1 1                            2      *                                2
+  bn_apply                 y1 1 -> a1 1                           2      *                                2
+  conv2                    a1 1 -> y2 1                           2      *                                2
+  bn_backward_reduce       (the next block's dgrad1)                     g 1, mask 1/16, y2 1             2.06
+  bn_backward_apply        g 1, y2 1 -> dy2 1                     3      and the mask 1/16                3.06
+  dgrad2                   dy2 1; y1 1 -> h1 1                    3      *                                3
+  wgrad2 of norm           dy2 1, y1 1                            2      *                                2
+  bn_backward_apply        h1 1, y1 1 -> dy1 1                    3      *                                3
+  dgrad1                   dy1 1; g 1, mask 1/16, y2' 1 -> g' 1   4.06   dy1 1; g 1, mask 1/16 -> dx 1    3.06
+  wgrad1                   dy1 1, x 1                             2      *                                2
+                                                  26.125 = 52.25 bytes                  27.25 = 54.5 bytes
+
+The kernels transform on load wherever they can: fusing in epilogues alone, which would cost a Bottleneck 161
+bytes, is no mode of its own.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+import resnet_kernels as rk
+from resnet_kernels.training import ConvBN, Identity, Residual, stage_train
+
+SECTOR = 32
+N, SIZE, WIDTH = 2, 12, 32
+E1 = N * SIZE**2 * WIDTH
+# Partial sums and weights are no activations, whatever these kernels call what they read.
+NO_ACTIVATIONS = ("reduce_statistics", "reduce_splits", "krsc_to_crsk", "bn_finalize", "bn_backward_finalize")
+
+
+def block(kind: str) -> Residual:
+    """An identity block of the inner width `WIDTH`."""
+    outer = WIDTH if kind == "basic" else 4 * WIDTH
+    plan = [(outer, WIDTH, 3), (WIDTH, outer, 3)]
+    if kind == "bottleneck":
+        plan = [(outer, WIDTH, 1), (WIDTH, WIDTH, 3), (WIDTH, outer, 1)]
+    layers = []
+    for c, k, r in plan:
+        weight = (torch.randn(k, c, r, r) / (c * r * r) ** 0.5).bfloat16().requires_grad_()
+        gamma, beta = torch.ones(k).requires_grad_(), torch.zeros(k).requires_grad_()
+        layers.append(ConvBN(weight, gamma, beta, padding=r // 2))
+    return Residual(layers, Identity())
+
+
+def image(kind: str) -> Tensor:
+    x = torch.randn(N, WIDTH if kind == "basic" else 4 * WIDTH, SIZE, SIZE).bfloat16()
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def moved(kind: str, blocks: int) -> dict[str, float]:
+    """Bytes of activations read and written in one step of a stage, per element E1, by kernel."""
+    x = image(kind).requires_grad_()
+    stage = [block(kind) for _ in range(blocks)]
+    g = image(kind)
+    with rk.backend("simulator"), rk.simulator.checked(), rk.simulator.record() as launches:
+        stage_train(x, stage)[0].backward(g)
+    found: dict[str, float] = {}
+    for launch in launches:
+        name = launch["kernel"]
+        if name.split()[0] in NO_ACTIVATIONS:
+            continue
+        roles = [launch["global"][role] for role in ("activation", "output")]
+        sectors = sum(role["unique_read"] + role["unique_written"] for role in roles)
+        found[name] = found.get(name, 0.0) + sectors * SECTOR / E1
+    return found
+
+
+@pytest.mark.parametrize("kind,bytes_an_element", (("bottleneck", 139.0), ("basic", 52.25)))
+def test_a_middle_block_at_stage_grain(kind: str, bytes_an_element: float) -> None:
+    """What one more block adds to a stage of two."""
+    two, three = moved(kind, 2), moved(kind, 3)
+    added = sum(three.values()) - sum(two.values())
+    print(f"{kind} at stage grain: {added:.2f} bytes per element E1, planned {bytes_an_element}")
+    assert abs(added - bytes_an_element) <= 0.05 * bytes_an_element, three
+
+
+@pytest.mark.parametrize("kind,bytes_an_element", (("bottleneck", 156.0), ("basic", 54.5)))
+def test_a_block_at_block_grain(kind: str, bytes_an_element: float) -> None:
+    found = moved(kind, 1)
+    total = sum(found.values())
+    print(f"{kind} at block grain: {total:.2f} bytes per element E1, planned {bytes_an_element}")
+    assert abs(total - bytes_an_element) <= 0.05 * bytes_an_element, found
