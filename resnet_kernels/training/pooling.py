@@ -73,10 +73,11 @@ class _Linear(torch.autograd.Function):
             dy = g[:, :, None, None]
             if needs[0]:
                 w = weight[:, :, None, None]
-                dx, _ = run("conv_dgrad", dy, w, None, None, None, None, [1, 1], *_POINT, ctx.tf32)
+                plain = None, None, None, w, None, None, None, None, None, False
+                dx, *_ = run("conv_dgrad", dy, *plain, [1, 1], *_POINT, ctx.tf32)
                 dx = dx.flatten(1)
             if needs[1]:
-                dw = run("conv_wgrad", dy, x[:, :, None, None], [1, 1], *_POINT, ctx.tf32).flatten(1)
+                dw = run("conv_wgrad", dy, x[:, :, None, None], None, [1, 1], *_POINT, ctx.tf32).flatten(1)
         if needs[2]:
             db = g.sum(0, dtype=_aten.accumulate_dtype(g.dtype))
         return dx, dw, db, None
