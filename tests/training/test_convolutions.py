@@ -51,21 +51,36 @@ def test_rms_beside_pytorch(precision):
         assert rms[0] <= 2 * rms[1], f"{name}: RMS error {rms[0]:.3e}, PyTorch's {rms[1]:.3e}"
 
 
-@pytest.mark.parametrize("ratio", (1.0, 1e2, 1e4))
+@pytest.mark.parametrize("ratio", (1.0, 1e1, 1e2, 1e3, 1e4))
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float16))
 def test_statistics_far_from_zero(ratio, dtype, simulator):
-    """mean / std up to 10^4: the variance is that of the rounded output, finite and never negative."""
+    """mean / std up to 10^4: the statistics of the rounded output to float32's last digits.
+
+    They and what they normalise are no worse than PyTorch's.
+    """
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn((4, 16, 12, 12), generator=generator) + ratio
+    x = torch.randn((4, 16, 24, 24), generator=generator) + ratio
     x = x.to(dtype).to(memory_format=torch.channels_last)
     weight = torch.eye(16).view(16, 16, 1, 1).to(dtype)
-    y, moments = run("conv_fprop_stats", x, weight, [1, 1], [0, 0], [1, 1], False)
-    assert torch.equal(y, x)
-    var = y.double().var((0, 2, 3), unbiased=False)
-    error = (moments[1].double() / 576 - var).abs() / (var + 1e-12)
-    assert error.isfinite().all() and (moments[1] >= 0).all()
-    # The tiles' means are float32 numbers, and the variance depends on their differences.
-    assert error.max() <= max(1e-6, ratio * 2**-24), f"relative error of the variance {error.max():.2e}"
+    geometry = [1, 1], [0, 0], [1, 1]
+    y, moments, _, _ = run("conv_fprop_stats", x, None, None, weight, *geometry, False, False)
+    norm, *_ = run("bn_finalize", moments, None, None, 4.0 * 24 * 24, 1e-5, None, None, 0.1)
+    out, _ = run("bn_normalise", y, norm, None, None, False, False)
+    assert torch.equal(y, x) and (moments[1] >= 0).all()
+    theirs = torch.native_batch_norm(y, None, None, None, None, True, 0.1, 1e-5)
+
+    var, mean = torch.var_mean(y.double(), (0, 2, 3), correction=0)
+    rstd = (var + 1e-5).rsqrt()
+    wanted = mean, rstd, (y.double() - mean.view(1, -1, 1, 1)) * rstd.view(1, -1, 1, 1)
+    errors = []
+    for values in ((norm[0], norm[3], out), (theirs[1], theirs[2], theirs[0])):
+        shares = [(a.double() - b).norm() / (b.norm() + 1e-30) for a, b in zip(values, wanted, strict=True)]
+        errors.append([float(share) for share in shares])
+    for name, ours, peer in zip(("mean", "rstd", "normalised"), *errors, strict=True):
+        print(f"{name}: {ours:.1e}, PyTorch {peer:.1e}")
+        assert ours <= max(peer, 2.0**-23), f"{name}: error {ours:.1e}, PyTorch's {peer:.1e}"
+    assert ((norm[0] - mean).abs() <= 2.0**-23 * mean.abs() + 2.0**-30).all()
+    assert ((norm[3] - rstd).abs() <= 2.0**-21 * rstd).all()
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
