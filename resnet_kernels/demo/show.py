@@ -9,8 +9,8 @@ from rich.table import Table
 from .. import flops
 from ..measure.predict import LABEL
 from ..page.terminal import table, verdict
+from .judgement import Result
 from .run import Demonstration
-from .verify import Result
 
 
 def demonstration(demo: Demonstration, console: Console) -> None:

@@ -1,9 +1,6 @@
-"""Every operator, in every dtype, on every machine there is: its error beside PyTorch's own and the budget.
+"""Every operator, in every dtype, on every machine there is, each judged by `judgement`.
 
-    |y - ref| <= u |ref| + 2^-22 sqrt(K) T       every element; u, K, T: see reference/error.py
-    RMS(y - ref) <= 2 RMS(PyTorch - ref)         from 4,096 elements on
-
-ref is the float64 oracle on exactly the operands the operator saw, for TF32 rounded to TF32.
+Those of inference are here, those of training in `verify_training`.
 """
 
 from __future__ import annotations
@@ -18,18 +15,9 @@ import torch
 from .. import backend, ops, reference
 from ..machine import Machine
 from ..measure.precision import float32_products
+from . import judgement, verify_training
+from .judgement import DTYPES, SEED, Expected, Result, judge
 from .networks import to_numpy
-
-DTYPES = {
-    "bf16": torch.bfloat16,
-    "f16": torch.float16,
-    "f32": torch.float32,
-    "tf32": torch.float32,
-}
-HALF_SUBNORMAL = {"bf16": 2.0**-134, "f16": 2.0**-25, "f32": 2.0**-150, "tf32": 2.0**-150}
-RMS_FROM, RMS_LIMIT = 4096, 2.0
-SEED = 2015
-ATEN_ROUNDINGS = 2  # in PyTorch's composition: after the convolution, and of the bias or after BatchNorm
 
 
 @dataclass(frozen=True)
@@ -47,6 +35,22 @@ class Problem:
     residual: bool = False
     bn: bool = True
     quick: bool = True
+
+    def dtypes(self, machine: Machine) -> tuple[str, ...]:
+        """TF32 where something is multiplied, and not on aten."""
+        return tuple(dtype for dtype in DTYPES if dtype != "tf32" or (self.k and machine.ours))
+
+    def check(self, dtype: str, machine: Machine) -> Result:
+        """Run it on one machine and judge it."""
+        tensors = _draw(self, dtype)
+        expected = _oracle(self, tensors, dtype)
+        on_device = {name: value.to(machine.device) for name, value in tensors.items()}
+        with float32_products(tf32=dtype == "tf32"), backend(machine.backend):
+            y = _call(self, on_device)
+        peer_operands = {name: _rounded(name, value, dtype) for name, value in on_device.items()}
+        with float32_products(tf32=False), backend("aten"):
+            peer = _call(self, peer_operands)
+        return judge(self, dtype, machine, [y], [peer], [expected])
 
 
 PROBLEMS = (
@@ -67,37 +71,13 @@ PROBLEMS = (
 )
 
 
-@dataclass(frozen=True)
-class Result:
-    """One operator in one dtype on one machine: `share` is the largest error over what is allowed, element by
-    element; rms values are None below `RMS_FROM` elements; `failure` is an exception's text."""
-
-    problem: Problem
-    dtype: str
-    machine: str
-    share: float = 0.0
-    rms: float | None = None
-    peer_rms: float | None = None
-    failure: str | None = None
-
-    @property
-    def ratio(self) -> float | None:
-        if self.rms is None or self.peer_rms is None:
-            return None
-        return self.rms / self.peer_rms if self.peer_rms else float(self.rms > 0)
-
-    @property
-    def passed(self) -> bool:
-        return self.failure is None and self.share <= 1 and (self.ratio is None or self.ratio <= RMS_LIMIT)
-
-
-def cases(quick: bool, machine: Machine) -> list[tuple[Problem, str]]:
-    """What `run` computes on a machine; TF32 where something is multiplied, and not on aten."""
+def cases(quick: bool, machine: Machine) -> list[tuple[judgement.Problem, str]]:
+    """What `run` computes on a machine."""
     return [
         (problem, dtype)
-        for problem in PROBLEMS
-        for dtype in DTYPES
-        if (problem.quick or not quick) and (dtype != "tf32" or (problem.k and machine.ours))
+        for problem in (*PROBLEMS, *verify_training.PROBLEMS)
+        for dtype in problem.dtypes(machine)
+        if problem.quick or not quick
     ]
 
 
@@ -107,41 +87,11 @@ def run(machines: list[Machine], quick: bool, advance: Callable[[str], None]) ->
         for problem, dtype in cases(quick, machine):
             advance(f"{problem.operator} {problem.what}, {dtype}, {machine.backend}")
             try:
-                yield check(problem, dtype, machine)
+                with torch.no_grad():
+                    yield problem.check(dtype, machine)
             except (RuntimeError, ValueError, TypeError, ImportError, NotImplementedError) as error:
                 text = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 yield Result(problem, dtype, machine.backend, failure=text)
-
-
-@torch.no_grad()
-def check(problem: Problem, dtype: str, machine: Machine) -> Result:
-    """Run one problem on one machine and judge it."""
-    tensors = _draw(problem, dtype)
-    ref, scale, terms = _oracle(problem, tensors, dtype)
-    on_device = {name: value.to(machine.device) for name, value in tensors.items()}
-    with float32_products(tf32=dtype == "tf32"), backend(machine.backend):
-        y = to_numpy(_call(problem, on_device))
-    peer_operands = {name: _rounded(name, value, dtype) for name, value in on_device.items()}
-    with float32_products(tf32=False), backend("aten"):
-        peer = to_numpy(_call(problem, peer_operands))
-    u = reference.UNIT_ROUNDOFF["f32" if dtype == "tf32" else dtype]
-    rounded = 0 if machine.ours else ATEN_ROUNDINGS
-    allowed = reference.allowed_error(ref, scale, terms, u_out=u, intermediates=rounded, u_intermediate=u)
-    allowed += HALF_SUBNORMAL[dtype]
-    if y.shape != ref.shape:
-        return Result(problem, dtype, machine.backend, failure=f"shape {y.shape}, not {ref.shape}")
-    if not np.isfinite(y).all():
-        return Result(problem, dtype, machine.backend, failure="NaN or infinity in the result")
-    error = np.abs(y - ref)
-    enough = ref.size >= RMS_FROM
-    return Result(
-        problem=problem,
-        dtype=dtype,
-        machine=machine.backend,
-        share=float((error / allowed).max()),
-        rms=reference.rms(error) if enough else None,
-        peer_rms=reference.rms(peer - ref) if enough else None,
-    )
 
 
 def _draw(problem: Problem, dtype: str) -> dict[str, torch.Tensor]:
@@ -199,27 +149,24 @@ def _call(problem: Problem, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def _rounded(name: str, value: torch.Tensor, dtype: str) -> torch.Tensor:
-    """A factor of the products as TF32 hardware sees it, so that PyTorch's float32 has the same sum."""
-    if dtype != "tf32" or name not in ("x", "weight"):
-        return value
-    rounded = torch.from_numpy(reference.round_tf32(value.cpu().contiguous().numpy())).to(value.device)
-    return rounded.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else rounded
+    """A factor of the products as the hardware sees it."""
+    return judgement.rounded(value, dtype) if name in ("x", "weight") else value
 
 
-def _oracle(
-    problem: Problem, tensors: dict[str, torch.Tensor], dtype: str
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """(ref, T, K) of the problem."""
+def _oracle(problem: Problem, tensors: dict[str, torch.Tensor], dtype: str) -> Expected:
+    """What float64 says."""
     a = {name: to_numpy(_rounded(name, value, dtype)) for name, value in tensors.items()}
     x = a["x"]
     if problem.operator == "max_pool":
         y = reference.max_pool(x, problem.kernel, problem.stride, problem.padding)
-        return y, np.zeros_like(y), 1
+        return Expected(y, np.zeros_like(y))
     if problem.operator == "global_avg_pool":
-        return reference.global_avg_pool(x), reference.global_avg_pool(np.abs(x)), x.shape[2] * x.shape[3]
+        means = (reference.global_avg_pool(values) for values in (x, np.abs(x)))
+        return Expected(*means, x.shape[2] * x.shape[3])
     if problem.operator == "linear":
         operands = a["x"], a["weight"], a["bias"]
-        return reference.linear(*operands), reference.linear_error_scale(*operands), x.shape[1]
+        scale = reference.linear_error_scale(*operands)
+        return Expected(reference.linear(*operands), scale, x.shape[1])
 
     y, terms, t = x, 1, np.abs(x)
     if problem.k:
@@ -243,4 +190,4 @@ def _oracle(
     y = reference.relu(y)
     if problem.operator == "conv_bn_relu_maxpool":
         y, t = reference.max_pool(y, 3, 2, 1), reference.max_pool(t, 3, 2, 1)
-    return y, t, terms
+    return Expected(y, t, terms)

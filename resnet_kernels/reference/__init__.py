@@ -6,6 +6,13 @@ float64.
 """
 
 from .error import affine_error_scale, allowed_error, conv_error_scale, linear_error_scale, rms
+from .gradients import (
+    batch_norm_moments,
+    batch_norm_sums,
+    conv2d_input_gradient,
+    conv2d_weight_gradient,
+    max_pool_gradient,
+)
 from .layers import (
     add,
     affine,
@@ -33,12 +40,17 @@ __all__ = [
     "architecture_of",
     "batch_norm",
     "batch_norm_affine",
+    "batch_norm_moments",
+    "batch_norm_sums",
     "conv2d",
+    "conv2d_input_gradient",
+    "conv2d_weight_gradient",
     "conv_error_scale",
     "global_avg_pool",
     "linear",
     "linear_error_scale",
     "max_pool",
+    "max_pool_gradient",
     "output_size",
     "relu",
     "resnet",

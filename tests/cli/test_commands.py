@@ -67,7 +67,17 @@ def test_verify_on_the_simulator(run):
     assert result.exit_code == 0, result.stdout
     for word in ("conv_bn_act", "conv_bn_relu_maxpool", "bn_act", "max_pool", "linear", "tf32", "PASS"):
         assert word in result.stdout
-    assert "FAIL" not in result.stdout and "29 of 29 pass" in result.stdout
+    assert "FAIL" not in result.stdout and "76 of 76 pass" in result.stdout
+
+
+def test_verify_judges_every_operator():
+    from resnet_kernels.demo import verify, verify_training
+    from resnet_kernels.training import operators
+
+    judged = {problem.operator for problem in verify_training.PROBLEMS if problem.quick}
+    assert judged == set(operators.SCHEMAS)
+    inference = "conv_bn_act conv_bn_relu_maxpool bn_act max_pool global_avg_pool linear".split()
+    assert {problem.operator for problem in verify.PROBLEMS if problem.quick} == set(inference)
 
 
 def test_verify_fails_on_a_wrong_operator(run, monkeypatch):
