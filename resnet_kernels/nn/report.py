@@ -234,6 +234,11 @@ def _stranger(parent: nn.Module, module: nn.Module) -> str:
 
 
 def _notes(model: nn.Module) -> Iterator[str]:
+    for path, module in model.named_modules():
+        if isinstance(module, chain.StageBase):
+            for call in stage.calls(module):
+                if call.reason is not None:
+                    yield f"in training {path}.{call.names[0]} is a call by itself: {call.reason}."
     chained = [module for module in model.modules() if isinstance(module, chain.Chained)]
     convs = [m for m in model.modules() if type(m) is nn.Conv2d]
     copied = sum(not conv.weight.is_contiguous(memory_format=torch.channels_last) for conv in convs)
@@ -250,11 +255,6 @@ def _notes(model: nn.Module) -> Iterator[str]:
     )
     if chained and half:
         yield f"{half} BatchNorms hold half-precision vectors, cast in every call; autocast spares that."
-    for path, module in model.named_modules():
-        if isinstance(module, chain.StageBase):
-            for call in stage.calls(module):
-                if call.reason is not None:
-                    yield f"in training {path}.{call.names[0]} is a call by itself: {call.reason}."
     mixed = sum(m.training and chain.is_batchnorm(m) for m in model.modules())
     if chained and mixed and not any(m.training for m in chained):
         yield f"{mixed} BatchNorms are in training mode inside a network in evaluation."
