@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks.campaign import limited, outcomes, stages
-from benchmarks.campaign.book import Book, Entry, take_over
+from benchmarks.campaign.book import Book, Entry, pack, take_over
 from benchmarks.campaign.stages import ROOT, Context
 
 
@@ -274,10 +274,22 @@ def test_one_stage_s_mistake_is_its_own(tmp_path, monkeypatch, capsys):
         entry.status = "passed"
 
     monkeypatch.setattr(program, "STAGES", {"broken": broken, "works": works})
-    assert program._campaign(["broken", "works"], tmp_path, 10, 60, False) == 1
+    assert program._campaign(["broken", "works"], tmp_path, 10, 60, False, None) == 1
     book = Book(tmp_path)
     assert (book.entries["broken"].status, book.entries["works"].status) == ("failed", "passed")
     assert "RuntimeError: as it should" in capsys.readouterr().out
+
+
+def test_a_campaign_survives_its_archive(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        folder.mkdir()
+    (old / "layers.json").write_text("old")
+    (old / ".hidden").write_text("no")
+    (new / "kept.json").write_text("new")
+    pack(old, tmp_path / "campaign.tgz")
+    take_over(tmp_path / "campaign.tgz", new)
+    assert {path.name for path in new.iterdir()} == {"layers.json", "kept.json"}
 
 
 def test_files_of_an_earlier_campaign_never_replace_new_ones(tmp_path):
