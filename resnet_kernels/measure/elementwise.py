@@ -60,7 +60,7 @@ def case(
     c, h, w = (shape[0], 1, 1) if name == "linear" else shape
     x = batch * c * h * w
     values, beside = kernel.values(x, _results(name, shape) * batch)
-    weight = _CLASSES * c if name == "linear" else 0
+    weight, bias = (_CLASSES * c, 4 * _CLASSES) if name == "linear" else (0, 0)
     return Case(
         suite="layers",
         name=f"linear {c}>{_CLASSES}" if name == "linear" else f"{name} {c} {h}x{w}",
@@ -71,7 +71,7 @@ def case(
         implementations=partial(_implementations, kernel, choice, ours),
         problem={"x": [batch, c, h, w], "weight": None, "where": places},
         flops=2 * x * _CLASSES if name == "linear" else 0,
-        bytes=item_bytes(dtype) * (values + weight) + beside,
+        bytes=item_bytes(dtype) * (values + weight) + beside + bias,
         idle=kernel.idle,
         judge=partial(_judge, kernel, dtype),
     )
