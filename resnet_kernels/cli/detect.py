@@ -105,7 +105,14 @@ def train(
         markup=False,
     )
     with terminal.progress(console) as begin, rk.backend(backend):
-        signal = run.train(folder, begin("train", run.plan.iterations - run.iteration))
+        step = begin("train", run.plan.iterations - run.iteration)
+
+        def advance(text: str) -> None:
+            step(text)
+            if not console.is_terminal and run.iteration % run.plan.every == 0:
+                console.print(f"iteration {run.iteration}: {text}", markup=False)
+
+        signal = run.train(folder, advance)
     if run.losses:
         console.print(
             f"iteration {run.iteration}: mean loss {run.losses[-1][2]:.3f}; saved in {output}", markup=False
