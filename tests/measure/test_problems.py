@@ -82,7 +82,7 @@ def test_floor_of_a_training_step_is_the_research_model():
     """Batch 256 of ResNet-50 in bf16 at 4.3 TB/s and 790 TFLOP/s: 13.7 thousand images a second."""
     from resnet_kernels.measure.roofline import Ceilings
 
-    parts = training._parts("resnet50", 256, "bfloat16")
+    parts = training._parts("resnet50", 256, "bfloat16", 224)
     seconds, bound = Ceilings(4.3e12, {"bfloat16": 790e12}).floor(parts, "bfloat16")
     assert 12_500 < 256 / seconds < 15_500 and bound == "memory"
 

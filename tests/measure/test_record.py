@@ -5,7 +5,7 @@ import json
 import pytest
 
 from resnet_kernels.errors import UserError
-from resnet_kernels.measure import record, runner, suites
+from resnet_kernels.measure import environment, record, runner, suites
 
 from .common import case, engine, implementation
 
@@ -111,8 +111,10 @@ def test_other_files_are_refused(tmp_path, text, reason):
         record.load(tmp_path / "none.json")
 
 
-def test_out_of_time_and_on(tmp_path):
+def test_out_of_time_and_on(tmp_path, monkeypatch):
     """A run that is stopped goes on where it was; what is done is not done again."""
+    revision = {"revision": "0" * 40, "dirty": False}  # whoever commits while this runs
+    monkeypatch.setattr(environment, "revision", lambda: revision)
     options = suites.Options(
         quick=True, models=("cifar_resnet20",), dtypes=("float32",), peers=("eager_nhwc",)
     )
