@@ -40,7 +40,9 @@ SIM_FLAGS = "-O2 -ffp-contract=off -fno-gnu-unique"
 if platform.machine() == "x86_64":
     SIM_FLAGS += " -march=x86-64-v3"
 # A finding ends the process: an undefined result is as fatal as a bad address.
-SANITIZERS = f" -g -fsanitize={SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer" if SANITIZE else ""
+SANITIZERS = (
+    f" -g -fsanitize={SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer" if SANITIZE else ""
+)
 NVCC_FLAGS = (
     "-O3 -std=c++20 -fmad=false --expt-relaxed-constexpr -lineinfo -Xptxas -v --threads 2 "
     "-Werror all-warnings -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wno-unknown-pragmas,-Werror"
@@ -140,7 +142,14 @@ class Plan:
             f"-isystem {self.torch / 'include'} -isystem {python_include()} "
             f"-isystem {required_dir('pybind11') / 'include'}"
         )
-        files = sources("binding/*.cpp", "dispatch/*.cpp", "kernels/**/*.cu", "machine/sim/**/*.cpp")
+        patterns = (
+            "binding/*.cpp",
+            "dispatch/*.cpp",
+            "kernels/**/*.cu",
+            "machine/*.cpp",
+            "machine/sim/**/*.cpp",
+        )
+        files = sources(*patterns)
         self.link("link", output, [self.compile("cxx", name, path, flags) for path in files])
 
     def cuda(self, output: Path) -> None:
@@ -154,7 +163,9 @@ class Plan:
             )
         print(f"resnet_kernels: _C is compiled by {nvcc}", flush=True)
         # What ptxas says of registers and spills goes to a log beside the object, for lint and `make sass`.
+        # Serialised wgmma (C7510, C7511: "Potential Performance Loss") is information to it, an error here.
         log = "> $out.ptxas 2>&1 || (cat $out.ptxas; exit 1)"
+        log += " && ! grep 'Potential Performance Loss' $out.ptxas"
         self.rule("nvcc", f"{nvcc} -MD -MF $out.d $flags -c $in -o $out {log}")
         runtime_headers, runtime_library = wheel_runtime(nvcc)
         # The CUDA runtime is static, torch's CUDA libraries are not linked: _C imports where there is no GPU.
@@ -166,9 +177,8 @@ class Plan:
             f"-DRK_DISPATCH_KEY=CUDA -DRK_MODULE_C {includes} -isystem {self.torch / 'include'} "
             f"-isystem {python_include()}"
         )
-        objects = []
-        for path in sources("binding/*.cpp", "dispatch/*.cpp"):
-            objects.append(self.compile("cxx", "_C", path, host))
+        plain = sources("binding/*.cpp", "dispatch/*.cpp", "machine/*.cpp")
+        objects = [self.compile("cxx", "_C", path, host) for path in plain]
         for path in sources("kernels/**/*.cu", "machine/cuda/*.cpp", "machine/cuda/*.cu"):
             targets = SM90A if "sm90" in path.parts else SM80_AND_SM90A
             objects.append(self.compile("nvcc", "_C", path, f"{NVCC_FLAGS} {targets} {includes}"))

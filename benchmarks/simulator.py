@@ -11,6 +11,7 @@ import resnet_kernels as rk
 ROWS = {
     "switch_ns": "a lane's switch at a warp-wide instruction, ns",
     "mma_gflops": "tile product through cp.async, ldmatrix and mma, GFLOP/s",
+    "wgmma_gflops": "tile product through tensor copies and wgmma, GFLOP/s",
     "fma_gflops": "ptx::fma on shared memory, GFLOP/s",
     "copy_gbytes": "16-byte copies through global memory, GB/s",
 }

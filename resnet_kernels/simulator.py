@@ -105,12 +105,12 @@ def pct_schedule(seed: int, changes: int = 3) -> Schedule:
 
 @dataclass(frozen=True)
 class Site:
-    """An instruction of a kernel that orders others: a wait, a commit or a barrier."""
+    """An instruction of a kernel that orders others: a wait, a commit, a fence or a barrier."""
 
     kernel: str
     file: str
     line: int
-    kind: str  # cp_async_commit, cp_async_wait, warp_sync, barrier_sync, barrier_arrive
+    kind: str  # cp_async_wait, barrier_sync, mbarrier_arrive, fence_proxy_async, wgmma_commit, ...
 
     def __str__(self) -> str:
         return f"{self.kernel}: {self.kind} at {self.file}:{self.line}"
@@ -255,9 +255,27 @@ def multiprocessors(count: int) -> Iterator[None]:
             module.set_sm_count(old)
 
 
+@contextmanager
+def compute_capability(value: int) -> Iterator[None]:
+    """Inside the block the simulated GPU is of compute capability ``value``: 80, or its usual 90.
+
+    Dispatch chooses kernels by it.
+    """
+    if value not in (80, 90):
+        raise ValueError(f"compute_capability: value must be 80 or 90, got {value}")
+    modules = [_native.simulator(kind) for kind in (False, True) if _native.simulator_built(kind)]
+    previous = [module.set_compute_capability(value) for module in modules]
+    try:
+        yield
+    finally:
+        for module, old in zip(modules, previous, strict=True):
+            module.set_compute_capability(old)
+
+
 def benchmark(checked: bool = False) -> dict[str, float]:
     """Measure the simulator itself on one core, in processor time; takes some seconds.
 
-    Keys: ``switch_ns`` (a lane, a rendezvous), ``mma_gflops`` (tile kernel), ``fma_gflops``, ``copy_gbytes``.
+    Keys: ``switch_ns`` (a lane, a rendezvous), ``mma_gflops`` and ``wgmma_gflops`` (tile kernels),
+    ``fma_gflops``, ``copy_gbytes``.
     """
     return dict(_native.simulator(checked).benchmark())

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from .book import Book, take_over
+from .book import Book, pack, take_over
 from .stages import ROOT, STAGES, Context
 
 MOST = 540.0  # seconds a stage
@@ -19,7 +19,10 @@ def main() -> int:
     parser.add_argument(
         "--output", type=Path, default=ROOT / "runs/campaign", help="directory of the results"
     )
-    parser.add_argument("--from", dest="old", type=Path, help="an earlier campaign to go on with")
+    parser.add_argument(
+        "--from", dest="old", type=Path, help="an earlier --output or --archive to go on with"
+    )
+    parser.add_argument("--archive", type=Path, help="a .tgz of the output, written anew after every stage")
     parser.add_argument("--limit", type=float, default=MOST, help="seconds a stage, at most %(default)g")
     parser.add_argument("--total", type=float, default=float("inf"), help="seconds in all")
     parser.add_argument("--stages", default=",".join(STAGES), help="which, in order: %(default)s")
@@ -30,16 +33,18 @@ def main() -> int:
         parser.error(f"no stage {unknown[0]!r}; there are {', '.join(STAGES)}")
     if not 0 < options.limit <= MOST:
         parser.error(f"--limit must be above 0 and at most {MOST:g}, got {options.limit:g}")
-    if options.old is not None and not options.old.is_dir():
-        parser.error(f"--from: no directory {options.old}")
+    if options.old is not None and not options.old.exists():
+        parser.error(f"--from: there is no {options.old}")
     output = options.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
     if options.old is not None:
         take_over(options.old, output)
-    return _campaign(names, output, options.limit, options.total, options.again)
+    return _campaign(names, output, options.limit, options.total, options.again, options.archive)
 
 
-def _campaign(names: list[str], output: Path, limit: float, total: float, again: bool) -> int:
+def _campaign(
+    names: list[str], output: Path, limit: float, total: float, again: bool, archive: Path | None
+) -> int:
     import torch
 
     book, end = Book(output), time.monotonic() + total
@@ -63,8 +68,12 @@ def _campaign(names: list[str], output: Path, limit: float, total: float, again:
             entry.status, entry.found = "failed", f"{type(error).__name__}: {error}"
         entry.seconds += time.monotonic() - began
         book.save()
+        if archive is not None:
+            pack(output, archive)
     book.save()
     _report(output)
+    if archive is not None:
+        pack(output, archive)
     print(f"\n{book.table()}")
     if not gpu:
         print("no GPU here: this was a rehearsal")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -53,7 +54,23 @@ class Book:
 
 
 def take_over(old: Path, new: Path) -> None:
-    """Copy the files of an earlier campaign that `new` lacks: what it found is not looked for again."""
-    for path in sorted(old.iterdir()):
-        if path.is_file() and not (new / path.name).exists():
-            shutil.copy2(path, new / path.name)
+    """Copy the files of an earlier campaign, a directory or an archive of it, that `new` lacks."""
+    if old.is_dir():
+        for path in sorted(old.iterdir()):
+            if path.is_file() and not (new / path.name).exists():
+                shutil.copy2(path, new / path.name)
+        return
+    with tarfile.open(old) as archive:
+        for member in archive.getmembers():
+            if member.isfile() and "/" not in member.name and not (new / member.name).exists():
+                archive.extract(member, new, filter="data")
+
+
+def pack(directory: Path, archive: Path) -> None:
+    """Write the campaign as one compressed file, whole or not at all."""
+    temporary = archive.with_name(f".{archive.name}.part")
+    with tarfile.open(temporary, "w:gz") as packed:
+        for path in sorted(directory.iterdir()):
+            if path.is_file() and not path.name.startswith("."):
+                packed.add(path, path.name)
+    temporary.replace(archive)

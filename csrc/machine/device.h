@@ -1,5 +1,4 @@
-// Properties of the machine that tile choices depend on. The simulator answers as an H200 restricted to sm_80
-// would.
+// Properties of the machine that tile choices depend on. The simulator answers as an H200 would.
 #pragma once
 
 namespace rk::machine {

@@ -19,7 +19,9 @@ struct LaunchConfig {
   uint32_t block = 0;
   uint32_t smem = 0;
   Stream stream = nullptr;
-  bool pdl = false;  // programmatic dependent launch: may start before the previous kernel has ended
+  // Programmatic dependent launch: may start before the previous kernel has ended. Until ptx::griddep_wait
+  // such a kernel touches nothing but weights.
+  bool pdl = false;
 };
 
 // What a global buffer is to a kernel: the simulator checks accesses against it and counts traffic by it.

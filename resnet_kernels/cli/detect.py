@@ -55,6 +55,7 @@ def train(
     roi_size: Annotated[int, typer.Option(help="Cells a side of a pooled region.")] = 14,
     regions: Annotated[int, typer.Option(help="Regions of an image that a training step samples.")] = 128,
     pooling: Annotated[str, typer.Option(help="max (RoI pooling, the paper's) or align.")] = "max",
+    dtype: Annotated[str, typer.Option(help="float32, or bfloat16: mixed precision.")] = "float32",
     seed: Annotated[int, typer.Option(help="Of weights, order, flips and sampled regions.")] = 0,
     backend: Backend = "auto",
 ) -> None:
@@ -90,6 +91,7 @@ def train(
             roi_size=roi_size,
             pooling=pooling,
             regions=regions,
+            dtype=dtype,
         )
         torch.manual_seed(seed)
         with terminal.progress(console) as begin, rk.backend(backend):
@@ -105,7 +107,14 @@ def train(
         markup=False,
     )
     with terminal.progress(console) as begin, rk.backend(backend):
-        signal = run.train(folder, begin("train", run.plan.iterations - run.iteration))
+        step = begin("train", run.plan.iterations - run.iteration)
+
+        def advance(text: str) -> None:
+            step(text)
+            if not console.is_terminal and run.iteration % run.plan.every == 0:
+                console.print(f"iteration {run.iteration}: {text}", markup=False)
+
+        signal = run.train(folder, advance)
     if run.losses:
         console.print(
             f"iteration {run.iteration}: mean loss {run.losses[-1][2]:.3f}; saved in {output}", markup=False

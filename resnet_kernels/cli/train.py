@@ -49,7 +49,14 @@ def train(
     cuda_graph: Annotated[
         bool | None, typer.Option(help="Replay forward and backward as a CUDA graph.")
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes that prepare images; 0: this one.", min=0)] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that prepare images; 0: this one.",
+            min=0,
+            show_default="up to 8 beside a GPU, 0 on a CPU",
+        ),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda.", show_default="a GPU if any")] = None,
     tensorboard: Annotated[bool, typer.Option(help="Write TensorBoard's log beside log.csv.")] = True,
 ) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import Subset
 
+from .batches import batches
 from .images import TensorImages
 from .sets import DataSet
-from .views import centre
+from .views import Centre
 
-SAMPLE = (
-    4096  # images in files that a mean is taken over: one more moves it by less than 1/4096 of its spread
-)
+SAMPLE = 4096  # images in files that a mean is taken over: one more moves it by 1/4096 of its spread
 
 
 @dataclass(frozen=True)
@@ -54,19 +55,25 @@ TORCHVISION = Normalisation(  # what torchvision's ImageNet weights were trained
 )
 
 
-def normalisation(dataset: DataSet) -> Normalisation:
+def normalisation(dataset: DataSet, workers: int = 0) -> Normalisation:
     """The mean image of `dataset.train`, [3, size, size], and no division.
 
     Of images in memory it is the mean of all; of files that of the centre crops of up to 4,096, evenly
     spaced.
+
+    Args:
+        workers: processes that read files; 0: this one.
+
+    Raises:
+        UserError: a file cannot be read.
     """
     images = dataset.train
     if isinstance(images, TensorImages):
         total, count = images.pixels.sum(0, dtype=torch.int64), len(images)
     else:
         count = min(SAMPLE, len(images))
-        total = torch.zeros(3, dataset.size, dataset.size, dtype=torch.int64)
-        for k in range(count):
-            total += centre(images[k * len(images) // count][0], dataset.size)
+        some: Any = Subset(images, [k * len(images) // count for k in range(count)])  # type: ignore[arg-type]
+        crops = batches(some, Centre(dataset.size), batch=32, workers=workers)
+        total = sum((x.sum(0, dtype=torch.int64) for x, _ in crops), torch.zeros((), dtype=torch.int64))
     mean = (total.double() / (255 * count)).float()
     return Normalisation(mean, torch.ones(3, 1, 1))

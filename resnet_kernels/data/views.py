@@ -74,13 +74,13 @@ def training_view(dataset: DataSet, norm: Normalisation) -> View:
 
 def test_view(dataset: DataSet, norm: Normalisation) -> View:
     """uint8 [3, H, W] -> float32 [3, size, size]: ImageNet's centre crop, other sets' whole image."""
-    return v2.Compose([_Centre(dataset.size), norm])
+    return v2.Compose([Centre(dataset.size), norm])
 
 
 test_view.__test__ = False  # type: ignore[attr-defined]  # no test, in spite of its name
 
 
-class _Centre(nn.Module):
+class Centre(nn.Module):
     """`centre` as a transform that can be sent to another process."""
 
     def __init__(self, size: int) -> None:

@@ -38,6 +38,7 @@ class Settings:
     roi_size: int = 14
     pooling: str = "max"
     regions: int = 128
+    dtype: str = "float32"
 
     def build(self, network: ResNet | None = None) -> Detector:
         """A detector on `network`, or on a new one of random weights.

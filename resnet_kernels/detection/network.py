@@ -30,15 +30,20 @@ from resnet_kernels.nn.check import one_of, positive
 STRIDE = 16  # of the shared features on the image
 SHARED = ("layer1", "layer2", "layer3")
 POOLINGS = ("max", "align")
+DTYPES = ("float32", "bfloat16")
 
 
 class _Part(chain.Chained):
-    """Some of a network's children in their order."""
+    """Some of a network's children in their order, in mixed precision if `dtype` is not float32.
+
+    What comes out is float32: boxes need more than bfloat16's eight bits, so the rest computes in float32.
+    """
 
     CHAIN: tuple[str, ...]
 
-    def __init__(self, network: ResNet) -> None:
+    def __init__(self, network: ResNet, dtype: torch.dtype) -> None:
         super().__init__()
+        self.dtype = dtype
         for name in self.CHAIN:
             if name != chain.FLATTEN:
                 setattr(self, name, getattr(network, name))
@@ -47,6 +52,12 @@ class _Part(chain.Chained):
         return (self.CHAIN,)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.dtype == torch.float32:
+            return self._run(x)
+        with torch.autocast(x.device.type, self.dtype):
+            return self._run(x).float()
+
+    def _run(self, x: Tensor) -> Tensor:
         if chain.stays_pytorch(self, x):
             return chain.one_by_one(chain.links(self, self.CHAIN), x, None)
         return train.run(self, self.CHAIN, x)
@@ -57,8 +68,8 @@ class SharedFeatures(_Part):
 
     CHAIN = (*ResNet.STEM, *SHARED)
 
-    def __init__(self, network: ResNet) -> None:
-        super().__init__(network)
+    def __init__(self, network: ResNet, dtype: torch.dtype) -> None:
+        super().__init__(network, dtype)
         self.out_channels = _channels(network.layer3)
 
 
@@ -67,8 +78,8 @@ class RegionFeatures(_Part):
 
     CHAIN = ("layer4", "avgpool", chain.FLATTEN)
 
-    def __init__(self, network: ResNet) -> None:
-        super().__init__(network)
+    def __init__(self, network: ResNet, dtype: torch.dtype) -> None:
+        super().__init__(network, dtype)
         self.out_channels = _channels(network.layer4)
 
 
@@ -108,6 +119,7 @@ def faster_rcnn(
     pooling: str = "max",
     proposals: int = 300,
     regions: int = 128,
+    dtype: str = "float32",
 ) -> Detector:
     """Faster R-CNN with `network` in the place of VGG-16; takes over `network`'s modules.
 
@@ -121,6 +133,7 @@ def faster_rcnn(
         pooling: "max", the paper's RoI pooling, or "align", bilinear samples (Mask R-CNN's).
         proposals: regions an image in evaluation (appendix A: 300).
         regions: regions an image in training.
+        dtype: what the network computes in: "float32", or "bfloat16", in mixed precision.
 
     Raises:
         ValueError, TypeError: an argument is out of range; the message names it.
@@ -128,6 +141,7 @@ def faster_rcnn(
     if not isinstance(network, ResNet):
         raise TypeError(f"faster_rcnn: network must be a ResNet, got {type(network).__name__}")
     one_of("faster_rcnn", "pooling", pooling, POOLINGS)
+    one_of("faster_rcnn", "dtype", dtype, DTYPES)
     sides = {f"anchor_sizes[{i}]": side for i, side in enumerate(anchor_sizes)}
     for name, value in {
         "num_classes": num_classes,
@@ -136,7 +150,7 @@ def faster_rcnn(
         **sides,
     }.items():
         positive("faster_rcnn", name, value)
-    shared, head = SharedFeatures(network), RegionFeatures(network)
+    shared, head = (Part(network, getattr(torch, dtype)) for Part in (SharedFeatures, RegionFeatures))
     for part in (shared, head):
         for module in part.modules():
             if isinstance(module, nn.BatchNorm2d):

@@ -1,7 +1,7 @@
 """Training of a detector: stochastic gradient descent on the four losses of Faster R-CNN, trained jointly.
 
     <output>/checkpoint.pt    the whole state: written to a temporary file and renamed
-    <output>/losses.csv       one row a few iterations
+    <output>/losses.csv       means over a few iterations a row
 
 What an iteration sees (pictures, flips, the regions that are sampled) follows from the seed and the
 iteration's number: a run that was stopped and goes on computes what it would have computed.
@@ -162,16 +162,18 @@ class Run:
                 since.append(self._step(images, targets))
                 self.iteration += 1
                 advance(f"loss {since[-1][0]:.3f}")
-                last = self.iteration == self.plan.iterations or interrupt.signal
+                stopped = interrupt.signal  # read once: it may change between here and the break
+                last = self.iteration == self.plan.iterations or stopped
                 if self.iteration % self.plan.every == 0 or last:
                     means = torch.tensor(since).mean(0).tolist()
                     self.losses.append([self.iteration, self.plan.rate(self.iteration - 1), *means])
                     since = []
+                    self._log()
                 if self.iteration % self.plan.save_every == 0 or last:
                     self.save()
-                if interrupt.signal:
-                    break
-        return interrupt.signal
+                if stopped:
+                    return stopped
+        return 0
 
     def _step(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> list[float]:
         """One iteration; its loss and the four parts of it."""
@@ -193,18 +195,24 @@ class Run:
         return values
 
     def save(self) -> None:
-        """Write the checkpoint and the losses.
+        """Write the checkpoint.
 
         Raises:
-            UserError: they cannot be written; the old checkpoint is unchanged.
+            UserError: it cannot be written; the old one is unchanged.
         """
         state: dict[str, Any] = detectors.content(self.settings, self.detector)
         state |= {"plan": asdict(self.plan), "iteration": self.iteration, "losses": self.losses}
         archive.write(self.output / CHECKPOINT, state | {"optimizer": self._descent.state_dict()})
-        with (self.output / LOSSES).open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            writer.writerows([int(row[0]), *(f"{value:.6g}" for value in row[1:])] for row in self.losses)
+
+    def _log(self) -> None:
+        """Write the losses, all rows: a run that goes on leaves out what was not in its checkpoint."""
+        try:
+            with (self.output / LOSSES).open("w", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(COLUMNS)
+                writer.writerows([int(row[0]), *(f"{value:.6g}" for value in row[1:])] for row in self.losses)
+        except OSError as error:
+            raise UserError(f"the losses cannot be written to {self.output / LOSSES}: {error}") from error
 
 
 def _finite(value: float) -> bool:

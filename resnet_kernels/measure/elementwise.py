@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 from typing import Any
 
 import torch
@@ -58,21 +57,21 @@ def case(
 ) -> Case:
     """One operator on [batch, *shape]; `places`: where in a network."""
     kernel = KERNELS[name]
-    c, h, w = shape
-    x = prod(shape) * batch
+    c, h, w = (shape[0], 1, 1) if name == "linear" else shape
+    x = batch * c * h * w
     values, beside = kernel.values(x, _results(name, shape) * batch)
-    weight = _CLASSES * c if name == "linear" else 0
+    weight, bias = (_CLASSES * c, 4 * _CLASSES) if name == "linear" else (0, 0)
     return Case(
         suite="layers",
-        name=f"{name} {c} {h}x{w}",
+        name=f"linear {c}>{_CLASSES}" if name == "linear" else f"{name} {c} {h}x{w}",
         dtype=dtype,
         batch=batch,
         direction="elementwise",
         make=partial(_make, name, shape, batch, dtype, choice.device),
         implementations=partial(_implementations, kernel, choice, ours),
-        problem={"x": [batch, *shape], "weight": None, "where": places},
+        problem={"x": [batch, c, h, w], "weight": None, "where": places},
         flops=2 * x * _CLASSES if name == "linear" else 0,
-        bytes=item_bytes(dtype) * (values + weight) + beside,
+        bytes=item_bytes(dtype) * (values + weight) + beside + bias,
         idle=kernel.idle,
         judge=partial(_judge, kernel, dtype),
     )

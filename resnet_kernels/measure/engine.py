@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -110,7 +110,7 @@ class Engine:
                 for name, verdict in case.judge(turns.sets[0], results).items():
                     contenders[name].verdict = verdict
             results.clear()
-            self._time(list(contenders.values()), turns)
+            failures |= self._time(contenders, turns)
             rates = clocks(self.device)
         rows = [
             self._row(case, i, contenders.get(i.name), failures.get(i.name), turns, rates)
@@ -148,15 +148,30 @@ class Engine:
     def _clock(self, case: Case) -> Clock:
         return CudaClock(case.hidden) if self.device.type == "cuda" else CpuClock()
 
-    def _time(self, contenders: list[_Contender], turns: Rotation) -> None:
-        for contender in contenders:
-            self._warm_up(contender, turns)
+    def _time(self, contenders: dict[str, _Contender], turns: Rotation) -> dict[str, str]:
+        """Fill in the times; what fails on the way is taken out, and its reason returned."""
+        failures: dict[str, str] = {}
+
+        def attempt(name: str, step: Callable[[_Contender, Rotation], None]) -> None:
+            try:
+                step(contenders[name], turns)
+            except Exception as error:
+                failures[name] = _first_line(error)
+                del contenders[name]
+                self._still_alive(error)
+
+        for name in list(contenders):
+            attempt(name, self._warm_up)
         for i in range(self.effort.rounds):
-            for j in range(len(contenders)):
-                contender = contenders[(i + j) % len(contenders)]
-                times = contender.clock.burst(contender.turn(contender.burst), turns.flush)
-                contender.times += times
-                contender.rounds.append(median(times))
+            names = list(contenders)
+            for j in range(len(names)):
+                attempt(names[(i + j) % len(names)], self._round)
+        return failures
+
+    def _round(self, contender: _Contender, turns: Rotation) -> None:
+        times = contender.clock.burst(contender.turn(contender.burst), turns.flush)
+        contender.times += times
+        contender.rounds.append(median(times))
 
     def _warm_up(self, contender: _Contender, turns: Rotation) -> None:
         """Run for a while, and choose how many runs a burst takes from how long they were."""
@@ -164,7 +179,8 @@ class Engine:
         times: list[float] = []
         while len(times) < 2 or time.perf_counter() - began < self.effort.warm_up:
             times += contender.clock.burst(contender.turn(1), turns.flush)
-        wanted = self.effort.seconds / self.effort.rounds / max(median(times), 1e-9)
+        each = (time.perf_counter() - began) / len(times)  # with what happens between two runs
+        wanted = self.effort.seconds / self.effort.rounds / each
         contender.burst = max(1, min(self.effort.most, math.ceil(wanted)))
 
     def _still_alive(self, error: Exception) -> None:

@@ -52,7 +52,7 @@ def fprop(inputs: Inputs, geometry: dict[str, Any], epilogue: str) -> Iterator[t
     """Output 0 of a forward convolution with its epilogue, part by part."""
     weight = _wide(inputs, "weight")
     terms = weight[0].numel()
-    largest = max(inputs["x"][0].numel(), math.prod(_output_size(inputs, geometry)) * weight.shape[0])
+    largest = max(inputs["x"][0].numel(), math.prod(output_size(inputs, geometry)) * weight.shape[0])
     for part in chunks(inputs, largest):
         x = _wide(inputs, "x", part)
         y = F.conv2d(x, weight, **geometry)
@@ -125,6 +125,7 @@ def gradient_sums(h: Tensor, x: Tensor, mean: Tensor) -> Exact:
     return Exact(value, scale, h.numel() // h.shape[1])
 
 
-def _output_size(inputs: Inputs, geometry: dict[str, Any]) -> list[int]:
+def output_size(inputs: Inputs, geometry: dict[str, Any]) -> list[int]:
+    """(P, Q) of the convolution of x with weight."""
     sides = zip(inputs["x"].shape[2:], inputs["weight"].shape[2:], strict=True)
     return [(side + 2 * geometry["padding"] - window) // geometry["stride"] + 1 for side, window in sides]

@@ -7,7 +7,8 @@ the peak is that of their running sum.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,9 +25,9 @@ def peak_bytes(call: Callable[[], Any], device: torch.device) -> int:
         peak = torch.cuda.max_memory_allocated(device) - before
         del result
         return peak
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # or it complains of the GPU that is not there
     activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities, profile_memory=True, acc_events=True) as profile:
+    options: dict[str, Any] = {"activities": activities, "profile_memory": True, "acc_events": True}
+    with _without_stderr(), torch.profiler.profile(**options) as profile:
         result = call()
     events: Any = profile.profiler.kineto_results.events()
     del result
@@ -35,3 +36,16 @@ def peak_bytes(call: Callable[[], Any], device: torch.device) -> int:
         in_use += event.nbytes()
         peak = max(peak, in_use)
     return peak
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """The profiler's C++ complains of a GPU that is not there, and of memory that was there before it."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

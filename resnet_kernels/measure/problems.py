@@ -97,9 +97,10 @@ def convolutions(networks: Sequence[str] = NETWORKS) -> list[Conv]:
     return list(found.values())
 
 
-def layers(network: str) -> Iterator[Conv]:
-    """A network's convolutions, in the order in which they run."""
-    for layer in flops.count(network).layers:
+def layers(network: str, image: int | None = None) -> Iterator[Conv]:
+    """A network's convolutions, in the order in which they run, for images of `image` pixels a side."""
+    shape = None if image is None else (1, 3, image, image)
+    for layer in flops.count(network, shape).layers:
         if not layer.kind.startswith("conv") or layer.weight is None:
             continue
         k, c, kernel, _ = layer.weight

@@ -202,12 +202,26 @@ def _networks(run: Run) -> str:
     for dtype in dict.fromkeys(row["dtype"] for row in rows):
         of_type = [row for row in rows if row["dtype"] == dtype]
         names = list(dict.fromkeys(row["name"] for row in of_type))
+        if len({row["batch"] for row in of_type}) == 1:
+            body += _at_one_batch(of_type)
+            continue
         body += (
             f'<h3>{escape(dtype)}</h3><div class="wide">{plots.rates(of_type, names, f"rates-{dtype}")}</div>'
         )
     return html.section(
         "Inference", body + html.folded(f"All {len(rows)} timings", _rate_table(rows)), "inference"
     )
+
+
+def _at_one_batch(rows: Sequence[Row]) -> str:
+    """Bars in place of lines, a plot a network."""
+    body = ""
+    for i, case in enumerate(data.cases(rows).values()):
+        row, wanted = case[0], [("images_per_second", "images a second", 1.0)]
+        body += f"<h3>{plots.pretty(row['name'])}, {escape(row['dtype'])}, batch {row['batch']}</h3>"
+        name = f"{row['dtype']}-{i}"
+        body += f'<div class="wide">{plots.bars(case, wanted, name)}</div>'
+    return body
 
 
 def _rate_table(rows: Sequence[Row]) -> str:

@@ -17,10 +17,10 @@ def roofline(found: Sequence[Comparison], bandwidth: float, peak: float, name: s
     """TFLOP/s reached over FLOP per byte: ours and the best peer's, joined, under the device's roof."""
     drawn, axes = figure(10.4, 4.6)
     intensities = [c.ours["flops"] / c.ours["bytes"] for c in found]
-    low, high = min(intensities) / 2, max(*intensities, peak / bandwidth) * 2
+    ridge = peak / bandwidth
+    low, high = min(*intensities, ridge) / 2, max(*intensities, ridge) * 2
     line = np.geomspace(low, high, 200)
     axes.plot(line, np.minimum(line * bandwidth, peak) / 1e12, color=INK, lw=1.8)
-    ridge = peak / bandwidth
     for x, c in zip(intensities, found, strict=True):
         axes.plot(
             [x, x], [c.peer["tflops"], c.ours["tflops"]], color=GRID, lw=4, zorder=1, solid_capstyle="round"
@@ -36,7 +36,12 @@ def roofline(found: Sequence[Comparison], bandwidth: float, peak: float, name: s
         zorder=2,
     )
     axes.scatter(
-        intensities, [c.ours["tflops"] for c in found], s=34, color=OURS, label="resnet_kernels", zorder=3
+        intensities,
+        [c.ours["tflops"] for c in found],
+        s=34,
+        color=OURS,
+        label=found[0].ours["label"],
+        zorder=3,
     )
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -93,7 +98,7 @@ def ratios(found: Sequence[Comparison], name: str) -> str:
     left.invert_yaxis()
     left.set_ylim(len(found) - 0.4, -0.6)
     left.set_title(
-        "speed beside the best peer’s, 95 % interval; green: ours is faster",
+        "speed beside the best peer’s",
         fontsize=10.5,
         color=MUTED,
         loc="left",
@@ -105,7 +110,7 @@ def ratios(found: Sequence[Comparison], name: str) -> str:
         right.plot([ours, peer], [y, y], color=GRID, lw=4, zorder=1, solid_capstyle="round")
         right.scatter([peer], [y], s=38, facecolor=PAGE, edgecolor=PEER, lw=1.6, zorder=2)
         right.scatter([ours], [y], s=30, color=OURS, zorder=3)
-    right.scatter([], [], s=30, color=OURS, label="resnet_kernels")
+    right.scatter([], [], s=30, color=OURS, label=found[0].ours["label"])
     right.scatter([], [], s=38, facecolor=PAGE, edgecolor=PEER, lw=1.6, label="best peer")
     shares = [100 * (row["floor_share"] or 0) for c in found for row in (c.ours, c.peer)]
     right.set_xlim(0, max(100, 1.05 * max(shares)))
@@ -306,6 +311,6 @@ def _ratio_ticks(low: float, high: float) -> Any:
 
     every = (0.125, 0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 4, 6, 8, 12, 16)
     inside = [tick for tick in every if low <= tick <= high]
-    if len(inside) > 6:
-        inside = [tick for tick in inside if tick in (0.125, 0.25, 0.5, 1, 1.5, 2, 4, 8, 16)]
+    if len(inside) > 6 or high / low > 5:
+        inside = [tick for tick in inside if tick in (0.125, 0.25, 0.5, 1, 2, 4, 8, 16)]
     return FixedLocator(inside)

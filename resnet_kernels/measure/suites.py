@@ -60,7 +60,15 @@ class Options:
 
 
 def cases(suite: str, options: Options, choice: Choice, ours: Ours) -> Iterator[Case]:
-    """The suite's cases; ValueError for a suite there is not."""
+    """The suite's cases, each once; ValueError for a suite there is not."""
+    done: set[str] = set()
+    for case in _cases(suite, options, choice, ours):
+        if case.key not in done:
+            done.add(case.key)
+            yield case
+
+
+def _cases(suite: str, options: Options, choice: Choice, ours: Ours) -> Iterator[Case]:
     if suite == "layers":
         return _layers(options, choice, ours)
     if suite == "networks":
@@ -103,12 +111,6 @@ def _layers(options: Options, choice: Choice, ours: Ours) -> Iterator[Case]:
 
 def _of_convolutions(convs: list[Conv], batch: int, dtype: str, choice: Choice, ours: Ours) -> Iterator[Case]:
     """Inference as it occurs, training as it occurs, the gradients alone, and the rest."""
-    done: set[str] = set()
-
-    def fresh(case: Case) -> Iterator[Case]:
-        if case.key not in done:
-            done.add(case.key)
-            yield case
 
     def case(conv: Conv, direction: str, epilogue: str) -> Case:
         maker = units.case if direction.startswith("train") else convolutions.case
@@ -116,21 +118,21 @@ def _of_convolutions(convs: list[Conv], batch: int, dtype: str, choice: Choice, 
 
     for conv in convs:
         for epilogue in conv.epilogues:
-            yield from fresh(case(conv, "fprop", epilogue))
+            yield case(conv, "fprop", epilogue)
     for conv in convs:
         for epilogue in ("bn_relu", "bn_add_relu"):
             if epilogue in conv.epilogues:
-                yield from fresh(case(conv, "train_forward", epilogue))
-                yield from fresh(case(conv, "train_backward", epilogue))
+                yield case(conv, "train_forward", epilogue)
+                yield case(conv, "train_backward", epilogue)
     for conv in convs:
         if conv.c > 3:  # images have no gradient
-            yield from fresh(case(conv, "dgrad", "mask_sums"))
-        yield from fresh(case(conv, "wgrad", "none"))
+            yield case(conv, "dgrad", "mask_sums")
+        yield case(conv, "wgrad", "none")
     for conv in convs:
         for direction, epilogues in (("fprop", ("stats", "none")), ("dgrad", ("add_mask_sums", "none"))):
             for epilogue in epilogues:
                 if direction == "fprop" or conv.c > 3:
-                    yield from fresh(case(conv, direction, epilogue))
+                    yield case(conv, direction, epilogue)
 
 
 def _between(batch: int, dtype: str, choice: Choice, ours: Ours) -> Iterator[Case]:

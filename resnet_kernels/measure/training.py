@@ -31,10 +31,10 @@ JUDGED = 8  # images of the batch whose gradients are compared with float64
 def case(name: str, batch: int, dtype: str, choice: Choice, ours: Ours, image: int | None = None) -> Case:
     """One step on random images and labels."""
     size = image or plain.image_size(name)
-    parts = _parts(name, batch, dtype) if image is None else []
+    parts = _parts(name, batch, dtype, size)
     return Case(
         suite="training",
-        name=name if image is None else f"{name} {size}x{size}",
+        name=name if size == plain.image_size(name) else f"{name} {size}x{size}",
         dtype=dtype,
         batch=batch,
         direction="step",
@@ -53,14 +53,14 @@ def case(name: str, batch: int, dtype: str, choice: Choice, ours: Ours, image: i
     )
 
 
-def _parts(name: str, batch: int, dtype: str) -> list[tuple[int, int]]:
+def _parts(name: str, batch: int, dtype: str, size: int) -> list[tuple[int, int]]:
     """(FLOPs, bytes) of every kernel of a step in which all reductions are in convolutions' epilogues.
 
     A layer's are: convolution with statistics; one pass that normalises, (adds,) and masks; in backward
     BatchNorm's pass; the input's gradient, with the mask and the sums of the layer before; the weight's.
     """
     item, parts = item_bytes(dtype), []
-    for index, conv in enumerate(layers(name)):
+    for index, conv in enumerate(layers(name, size)):
         count, work = conv.values(batch), 2 * conv.macs(batch)
         adds = any("add" in epilogue for epilogue in conv.epilogues)
         weight, y = item * count["weight"], item * count["y"]

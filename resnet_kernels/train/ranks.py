@@ -56,6 +56,19 @@ class Ranks:
         dist.broadcast_object_list(values)
         return values[0]
 
+    def workers(self, wanted: int | None) -> int:
+        """How many processes prepare images for this one: `wanted`, or beside a GPU its cores, at most 8.
+
+        On a CPU none: the network needs the cores itself.
+        """
+        if wanted is not None:
+            return wanted
+        if self.device.type == "cpu":
+            return 0
+        beside = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(8, cores // beside)
+
     def wait(self) -> None:
         """Until every process has come here."""
         if self.world > 1:

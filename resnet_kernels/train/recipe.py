@@ -46,7 +46,8 @@ class Recipe:
             best; "constant".
         warmup_learning_rate: the rate until the training error between two rows of the log is below
             `warmup_until_error`; None for no warm-up.
-        dtype: of the convolutions: float32, or under autocast bfloat16 or float16 (with a scaled loss).
+        dtype: of the convolutions: float32 (on a GPU TF32, as far as torch.backends.cudnn.conv allows it), or
+            under autocast bfloat16 or float16 (with a scaled loss).
         backend: what runs the kernels (`resnet_kernels.backend`).
         seed: of the initial weights, the order of the images and their augmentation.
         synchronised_batchnorm: over several processes, normalise their batches as one.

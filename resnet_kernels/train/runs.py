@@ -69,7 +69,7 @@ def run(
     directory: Path | str | None = None,
     *,
     download: bool = False,
-    workers: int = 0,
+    workers: int | None = None,
     device: str | None = None,
     model: nn.Module | None = None,
     tensorboard: bool = True,
@@ -81,7 +81,8 @@ def run(
         output: a directory for the run's files; made if it is not there.
         directory: where the recipe's images lie (`resnet_kernels.data.load`).
         download: fetch them if they are missing and can be fetched.
-        workers: processes that prepare images, for each process of the run.
+        workers: processes that prepare images, for each process of the run; None: up to 8 beside a GPU, and
+            none on a CPU, where the network needs the cores.
         device: "cpu" or "cuda"; None for a GPU if there is one.
         model: trained in place of a new network of the recipe's.
         tensorboard: write its log too, if it is installed.
@@ -99,7 +100,7 @@ def run(
             )
         dataset = _dataset(recipe, directory, download, ranks)
         where = None if directory is None else str(directory)
-        trainer = Trainer(recipe, output, dataset, where, ranks, workers, model)
+        trainer = Trainer(recipe, output, dataset, where, ranks, ranks.workers(workers), model)
         if ranks.first:
             _prepare(output, recipe)
         return _loop(trainer, tensorboard, watcher)
@@ -110,7 +111,7 @@ def resume(
     *,
     iterations: int | None = None,
     directory: Path | str | None = None,
-    workers: int = 0,
+    workers: int | None = None,
     device: str | None = None,
     model: nn.Module | None = None,
     tensorboard: bool = True,
@@ -133,7 +134,7 @@ def resume(
         where = state.data_directory if directory is None else str(directory)
         stack.enter_context(_settings(recipe, ranks))
         dataset = _dataset(recipe, where, False, ranks)
-        trainer = Trainer(recipe, output, dataset, where, ranks, workers, model, state)
+        trainer = Trainer(recipe, output, dataset, where, ranks, ranks.workers(workers), model, state)
         here = machine_of(ranks)
         differing = [
             f"{key} was {then}, is {here.get(key)}"

@@ -72,7 +72,7 @@ class Trainer:
         self._before = 0.0  # seconds spent before this process began
         random_state.seed(recipe.seed + ranks.rank)
         if state is None:
-            mean = data.normalisation(dataset).state() if ranks.first else None
+            mean = data.normalisation(dataset, workers).state() if ranks.first else None
             self._normalisation = data.Normalisation.of(ranks.from_first(mean))
         else:
             self._normalisation = state.normalisation

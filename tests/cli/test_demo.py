@@ -10,9 +10,10 @@ import torch
 import torchvision
 
 import resnet_kernels as rk
-from resnet_kernels.demo import compare, networks, photograph, predict
+from resnet_kernels.demo import compare, networks, photograph
 from resnet_kernels.demo.run import Options, demonstrate
 from resnet_kernels.machine import choose
+from resnet_kernels.measure import predict
 
 BACKENDS = ["aten"] + ["simulator"] * rk.simulator.built()
 

@@ -96,6 +96,22 @@ def test_the_simulator_computes_the_same_losses_gradients_and_detections():
     assert len(found["boxes"]) and error(other_found["boxes"], found["boxes"]) < 1e-4
 
 
+def test_mixed_precision_is_of_the_network_alone():
+    detector = tiny(dtype="bfloat16").eval()
+    exact = tiny()
+    exact.load_state_dict(detector.state_dict())
+    x = images(2, 3, 64, 64)
+    with torch.no_grad(), Calls() as counted:
+        features = detector.backbone(x)
+    assert features.dtype == torch.float32 and counted.ours["conv_fprop"] == 8
+    with torch.no_grad():
+        assert 1e-4 < error(features, exact.eval().backbone(x)) < 2e-2
+    losses = detector.train()([images(3, 64, 64)], [target()])
+    sum(losses.values()).backward()
+    assert detector.backbone.conv1.weight.grad.isfinite().all()
+    assert detector.backbone.conv1.weight.dtype == torch.float32
+
+
 def test_roi_pooling_takes_the_maximum_of_each_cell():
     pool = tiny().roi_heads.box_roi_pool
     features = {"0": images(1, 2, 8, 8)}
@@ -130,6 +146,7 @@ def test_measured_statistics_normalise():
             "network must be a ResNet, got Conv2d",
         ),
         (lambda: tiny(pooling="mean"), ValueError, "pooling must be one of 'max', 'align'"),
+        (lambda: tiny(dtype="float16"), ValueError, "dtype must be one of 'float32', 'bfloat16'"),
         (lambda: tiny(roi_size=0), ValueError, "roi_size must be at least 1"),
         (lambda: tiny(anchor_sizes=(16, -1)), ValueError, r"anchor_sizes\[1\] must be at least 1, got -1"),
     ],

@@ -13,7 +13,13 @@ from .tree import Finding, line_of
 Rule = Callable[[str, str], Iterator[Finding]]
 
 # What each part may include of ours: quoted includes from csrc/, and angle-bracketed ones of the machine.
-COMMON = ("machine/device.h", "machine/launch_config.h", "machine/words.h")
+COMMON = (
+    "machine/device.h",
+    "machine/launch_config.h",
+    "machine/matrix_operand.h",
+    "machine/tensor_map.h",
+    "machine/words.h",
+)
 MACHINE = ("ptx/", "launch.h")
 LAYERS = {
     "csrc/api.h": (),

@@ -89,6 +89,7 @@ def test_every_kernel_is_compiled_for_every_machine(build, monkeypatch, tmp_path
         assert re.search(rf"\.o: cxx {kernel}\b", plain)
         assert re.search(rf"\.o: nvcc {kernel}\b", plain)
     assert "-fmad=false" in plain
+    assert "! grep 'Potential Performance Loss'" in plain  # serialised wgmma
     assert "-ffp-contract=off" in plain
 
 

@@ -85,6 +85,30 @@ def test_promised_blocks_fit_an_h200(table):
             assert row.occupancy.blocks >= row.symbol.promised, (row.symbol, row.occupancy)
 
 
+@needs_build
+@pytest.mark.parametrize(
+    ("kernel", "instruction"),
+    [
+        ("Wgmma", "HGMMA"),
+        ("BoxLoad", "UTMALDG"),
+        ("BoxStore", "UTMASTG"),
+        ("RowStore", "UBLKCP"),
+        ("Mbarrier", "SYNCS"),
+        ("Stmatrix", "STSM"),
+        ("Setmaxnreg", "USETMAXREG"),
+        ("ClusterExchange", "UCGABAR"),
+    ],
+)
+def test_instructions_of_sm_90_are_in_the_machine_code(tool, kernel, instruction):
+    """Every kernel of that name in kernels/conformance/sm90 became the instruction it is about."""
+    counts = {
+        name: c for name, c in machine_code.sass(tool, "sm_90a").items() if f"{len(kernel)}{kernel}" in name
+    }
+    assert counts
+    for name, count in counts.items():
+        assert any(opcode.startswith(instruction) for opcode in count), name
+
+
 def test_log_is_read():
     first, second = machine_code.parse_log("log", LOG.format(stack=0, stores=0, loads=0))
     assert (first.name, first.architecture, first.registers, first.shared) == ("first", "sm_80", 124, 0)

@@ -31,15 +31,21 @@ if SANITIZE := os.environ.get("RESNET_KERNELS_SANITIZE"):  # `make sanitize`
     FLAGS += ["-g", f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 
 
+def sources() -> list[Path]:
+    """The C++ of the simulator and of the test kernels."""
+    machine = CSRC / "machine"
+    here = sorted(SOURCE.parent.glob("*.cpp"))
+    return [*here, *sorted(machine.glob("*.cpp")), *sorted((machine / "sim").rglob("*.cpp"))]
+
+
 def _build(directory: Path, name: str) -> Path:
     """The shared object ``name``, compiled unless these very sources were compiled before."""
     import pybind11
 
-    sources = [SOURCE, *sorted((CSRC / "machine/sim").rglob("*.cpp"))]
-    headers = sorted([*(CSRC / "machine").rglob("*.h"), CSRC / "api.h"])
+    headers = sorted([*(CSRC / "machine").rglob("*.h"), *SOURCE.parent.glob("*.h"), CSRC / "api.h"])
     flags = [*FLAGS, f"-DRK_SIM_CHECKED={int(name == '_sim_checked')}", f"-DRK_MODULE={name}"]
     digest = hashlib.sha256(repr(flags).encode())
-    for path in [*sources, *headers]:
+    for path in [*sources(), *headers]:
         digest.update(path.read_bytes())
     home = directory / f"{name}-{digest.hexdigest()[:16]}"
     output = home / f"{name}.so"
@@ -63,7 +69,7 @@ def _build(directory: Path, name: str) -> Path:
         return str(target)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(pool.map(compile_one, sources))
+        objects = list(pool.map(compile_one, sources()))
     partial = output.with_suffix(f".{os.getpid()}")
     subprocess.run([compiler, *FLAGS, "-shared", *objects, "-o", str(partial), "-lpthread"], check=True)
     partial.rename(output)
@@ -89,8 +95,10 @@ class Machine:
         *,
         out: int,
         blocks: int = 1,
+        cluster: int = 1,
         threads: int = 128,
         smem: int = 0,
+        pdl: bool = False,
         number: int = 0,
     ) -> np.ndarray:
         """Start ``kernel``; ``out`` 32-bit words come back.  RuntimeError with the simulator's message."""
@@ -100,8 +108,10 @@ class Machine:
         self._run(
             kernel.encode(),
             ctypes.c_uint32(blocks),
+            ctypes.c_uint32(cluster),
             ctypes.c_uint32(threads),
             ctypes.c_uint32(smem),
+            ctypes.c_uint32(pdl),
             ctypes.c_void_p(data.ctypes.data),
             ctypes.c_int64(data.nbytes),
             ctypes.c_void_p(result.ctypes.data),
@@ -115,12 +125,12 @@ class Machine:
         return result
 
 
-def line(marker: str) -> str:
+def line(marker: str, source: str = "kernels.cpp") -> str:
     """ "kernels.cpp:N" of the line marked ``// @marker``."""
-    for number, text in enumerate(SOURCE.read_text().splitlines(), 1):
+    for number, text in enumerate(SOURCE.with_name(source).read_text().splitlines(), 1):
         if text.endswith(f"// @{marker}"):
-            return f"kernels.cpp:{number}"
-    raise AssertionError(f"no line of kernels.cpp is marked @{marker}")
+            return f"{source}:{number}"
+    raise AssertionError(f"no line of {source} is marked @{marker}")
 
 
 @pytest.fixture(scope="session")

@@ -2,45 +2,23 @@
 // that a report has to name carries a marker comment, `// @name`.
 //
 // All take bytes in, bytes out and a number; rk_test_run starts one by name.
-#include <launch.h>
 #include <ptx/barrier.h>
 #include <ptx/cp_async.h>
 #include <ptx/global.h>
-#include <ptx/ids.h>
 #include <ptx/ldmatrix.h>
 #include <ptx/shared.h>
 #include <ptx/warp.h>
 
-#include <array>
 #include <cstring>
 #include <stdexcept>
 #include <string>
+#include <vector>
+
+#include "kernels.h"
 
 namespace {
 
-using rk::machine::LaunchConfig;
-using rk::machine::Role;
-using rk::machine::Span;
-
-struct Bytes {
-  const uint8_t* in;
-  int64_t in_bytes;
-  uint8_t* out;
-  int64_t out_bytes;
-  uint32_t number;
-
-  const uint32_t* words() const { return reinterpret_cast<const uint32_t*>(in); }
-  uint32_t* out_words() const { return reinterpret_cast<uint32_t*>(out); }
-};
-
-struct Kernel {
-  using Params = Bytes;
-  static std::array<Span, 2> spans(const Params& p) {
-    return {{{p.in, p.in_bytes, Role::activation, "in"}, {p.out, p.out_bytes, Role::output, "out"}}};
-  }
-};
-
-uint32_t global_thread() { return ptx::ctaid_x() * ptx::ntid_x() + ptx::tid_x(); }
+using namespace rk::test;
 
 // out[i] = in[i] reversed within tiles of 128 words, `number` tiles a block through one buffer. Each flag
 // leaves out one of the four instructions that make it right.
@@ -341,11 +319,6 @@ struct Fill : Kernel {
   }
 };
 
-struct Entry {
-  const char* name;
-  void (*start)(const LaunchConfig&, const Bytes&);
-};
-
 constexpr Entry kEntries[] = {
     {"reverse", rk::machine::launch<Reverse<true, true, true, true>>},
     {"reverse_no_commit", rk::machine::launch<Reverse<false, true, true, true>>},
@@ -388,16 +361,26 @@ constexpr Entry kEntries[] = {
 
 }  // namespace
 
-// Runs the named kernel; an empty `error` afterwards means success.
+// Runs the named kernel; an empty `error` afterwards means success. Blocks are grouped in clusters of
+// `cluster`.
 extern "C" __attribute__((visibility("default"))) void rk_test_run(
-    const char* name, uint32_t blocks, uint32_t threads, uint32_t smem, const void* in, int64_t in_bytes,
-    void* out, int64_t out_bytes, uint32_t number, char* error, size_t error_bytes) {
+    const char* name, uint32_t blocks, uint32_t cluster, uint32_t threads, uint32_t smem, uint32_t pdl,
+    const void* in, int64_t in_bytes, void* out, int64_t out_bytes, uint32_t number, char* error,
+    size_t error_bytes) {
   std::string message = std::string("no kernel is named ") + name;
-  for (const Entry& entry : kEntries) {
+  std::vector<Entry> entries(std::begin(kEntries), std::end(kEntries));
+  const auto more = rk::test::hopper_kernels();
+  entries.insert(entries.end(), more.begin(), more.end());
+  for (const Entry& entry : entries) {
     if (std::strcmp(entry.name, name) != 0) continue;
     message.clear();
     try {
-      entry.start({.grid = {blocks, 1, 1}, .block = threads, .smem = smem},
+      entry.start({.grid = {blocks, 1, 1},
+                   .cluster = {cluster, 1, 1},
+                   .block = threads,
+                   .smem = smem,
+                   .stream = nullptr,
+                   .pdl = pdl != 0},
                   {static_cast<const uint8_t*>(in), in_bytes, static_cast<uint8_t*>(out), out_bytes, number});
     } catch (const std::exception& e) {
       message = e.what();

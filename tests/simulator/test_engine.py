@@ -58,7 +58,7 @@ def test_launch_limits(machine: Machine) -> None:
     for kwargs, what in (
         ({"threads": 1025}, "1025 threads"),
         ({"threads": 0}, "0 threads"),
-        ({"smem": 200000}, "200000 bytes of shared memory"),
+        ({"smem": 240000}, "240000 bytes of shared memory"),
         ({"blocks": 0}, "empty grid"),
     ):
         with pytest.raises(RuntimeError, match=f"fill: launch failed: .*{what}"):
@@ -71,7 +71,9 @@ def test_overlapping_buffers(checked: Machine) -> None:
     checked._run(
         b"fill",
         ctypes.c_uint32(1),
+        ctypes.c_uint32(1),
         ctypes.c_uint32(64),
+        ctypes.c_uint32(0),
         ctypes.c_uint32(0),
         ctypes.c_void_p(data.ctypes.data),
         ctypes.c_int64(512),

@@ -11,9 +11,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import resnet_kernels as rk
 from resnet_kernels import cli, train
 from resnet_kernels.train import checkpoint
 
+from ..data.drawn import imagenet
 from .common import assert_same, rows
 
 QUICK = ["--batch", "16", "--device", "cpu", "--no-tensorboard"]
@@ -80,6 +82,55 @@ def test_ctrl_c_in_a_terminal_stops_in_order_and_resume_goes_on(tmp_path, proces
     process.start()
     process.join()
     assert_same(whole, parts)
+
+
+def test_imagenet_in_folders(tmp_path):
+    """The paper's recipe at a quarter of its size: crops, colour, the mean image, and a plateau."""
+    recipe = train.Recipe.load("imagenet").replaced(size=56, model="resnet18", test_every=1, plateau_tests=1)
+    (tmp_path / "small.toml").write_text(recipe.text())
+    output = tmp_path / "run"
+    result = run(
+        *("--recipe", tmp_path / "small.toml", "--data", imagenet(tmp_path / "data"), "--output", output),
+        *(
+            "--iterations",
+            3,
+            "--batch",
+            4,
+            "--lr",
+            0.01,
+            "--workers",
+            1,
+            "--device",
+            "cpu",
+            "--no-tensorboard",
+        ),
+    )
+    assert result.exit_code == 0, result.stdout + result.stderr
+    network, state = checkpoint.network(output)
+    assert state.classes == ("n01440764", "n01443537") and state.normalisation.mean.shape == (3, 56, 56)
+    assert network.fc.out_features == 2 and state.data_directory == str(tmp_path / "data")
+    assert {row["test_error"] for row in rows(output)} <= {"0", "0.25", "0.5", "0.75", "1"}
+
+
+@pytest.mark.slow
+def test_compiled(tmp_path):
+    result = run("--compile", "--iterations", 3, "--output", tmp_path / "run", *QUICK)
+    assert result.exit_code == 0, result.stdout + result.stderr
+    recipe = checkpoint.read(tmp_path / "run").recipe
+    assert recipe.compile
+    train.run(recipe.replaced(compile=False), tmp_path / "eager", device="cpu", tensorboard=False)
+    (ours,), (theirs,) = rows(tmp_path / "run"), rows(tmp_path / "eager")
+    assert float(ours["train_loss"]) == pytest.approx(float(theirs["train_loss"]), rel=1e-2)
+
+
+@pytest.mark.skipif(not rk.simulator.built(), reason="the simulator is not built")
+def test_on_the_kernels_in_the_simulator(tmp_path):
+    """One iteration of two images: the loss is PyTorch's, but for TF32, which PyTorch allows convolutions."""
+    for backend in ("simulator", "aten"):
+        recipe = train.Recipe.load("digits").replaced(iterations=1, batch=2, backend=backend)
+        train.run(recipe, tmp_path / backend, device="cpu", tensorboard=False)
+    (ours,), (theirs,) = rows(tmp_path / "simulator"), rows(tmp_path / "aten")
+    assert float(ours["train_loss"]) == pytest.approx(float(theirs["train_loss"]), rel=3e-3)
 
 
 @pytest.mark.parametrize(

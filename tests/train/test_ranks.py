@@ -61,6 +61,15 @@ def test_the_batch_must_divide(tmp_path):
         Trainer(SMALL, tmp_path, data.load("digits"), None, ranks)
 
 
+def test_who_prepares_the_images(monkeypatch):
+    gpu, cpu = Ranks(0, 2, 0, torch.device("cuda", 0)), Ranks(0, 2, 0, torch.device("cpu"))
+    assert gpu.workers(3) == cpu.workers(3) == 3 and cpu.workers(None) == 0
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(24))
+    assert gpu.workers(None) == 8
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert gpu.workers(None) == 6
+
+
 def test_devices_that_are_not_there():
     with pytest.raises(UserError, match="--device tpu: wanted cpu or cuda"), joined("tpu"):
         pass

@@ -9,53 +9,17 @@
 #include <stdexcept>
 #include <string>
 
-#include <launch.h>
-
 #include "api.h"
+#include "kernels/conformance/harness.h"
 #include "kernels/conformance/primitives.h"
-#include "machine/launch_config.h"
 
 namespace rk {
 namespace {
 
-struct Buffers {
-  const uint32_t* in;
-  uint32_t* out;
-};
-
-template <class Primitive>
-concept ReadsGlobal = requires { &Primitive::apply_at; };
-
-template <class Primitive>
-struct ConformanceKernel {
-  using Params = Buffers;
-  static constexpr const char* kName = "conformance";
-  static constexpr uint32_t kThreads = Primitive::kThreads;
-  static constexpr uint32_t kMinBlocks = 1;
-  static constexpr int64_t kTotalThreads = int64_t{kThreads} * Primitive::kBlocks;
-
-  static std::array<machine::Span, 2> spans(const Params& p) {
-    using machine::Role;
-    return {{{p.in, kTotalThreads * Primitive::kIn * 4, Role::activation, "x"},
-             {p.out, kTotalThreads * Primitive::kOut * 4, Role::output, "y"}}};
-  }
-
-  static RK_DEVICE void run(const Params& p) {
-    const uint32_t thread = ptx::ctaid_x() * kThreads + ptx::tid_x();
-    const uint32_t* mine = p.in + int64_t{thread} * Primitive::kIn;
-    uint32_t in[Primitive::kIn];
-    uint32_t out[Primitive::kOut] = {};
-    for (uint32_t i = 0; i < Primitive::kIn; ++i) in[i] = ptx::ld_global(mine + i);
-    if constexpr (ReadsGlobal<Primitive>) {
-      Primitive::apply_at(mine, in, out);
-    } else {
-      Primitive::apply(in, out);
-    }
-    for (uint32_t i = 0; i < Primitive::kOut; ++i) {
-      ptx::st_global(p.out + int64_t{thread} * Primitive::kOut + i, out[i]);
-    }
-  }
-};
+using conformance_kernels::Buffers;
+using conformance_kernels::entry;
+using conformance_kernels::Entry;
+using conformance_kernels::start;
 
 // 16 bytes a thread by loads and stores of T.
 template <class T, bool kConstant>
@@ -79,37 +43,11 @@ struct GlobalKernel {
   }
 };
 
-template <class Kernel>
-void start(uint32_t blocks, uint32_t smem, const Buffers& buffers, Stream stream) {
-  machine::launch<Kernel>({.grid = {blocks, 1, 1},
-                           .cluster = {},
-                           .block = Kernel::kThreads,
-                           .smem = smem,
-                           .stream = stream,
-                           .pdl = false},
-                          buffers);
-}
-
-struct Entry {
-  const char* name;
-  int64_t in_words, out_words;
-  void (*run)(const Buffers& buffers, Stream stream);
-};
-
-template <class Primitive>
-constexpr Entry entry(const char* name) {
-  using Kernel = ConformanceKernel<Primitive>;
-  return {name, Kernel::kTotalThreads * Primitive::kIn, Kernel::kTotalThreads * Primitive::kOut,
-          [](const Buffers& buffers, Stream stream) {
-            start<Kernel>(Primitive::kBlocks, Primitive::kSmem, buffers, stream);
-          }};
-}
-
 template <class T, bool kConstant>
 constexpr Entry global_entry(const char* name) {
   using Kernel = GlobalKernel<T, kConstant>;
   return {name, Kernel::kThreads * 4, Kernel::kThreads * 4,
-          [](const Buffers& buffers, Stream stream) { start<Kernel>(1, 0, buffers, stream); }};
+          [](const Buffers& buffers, Stream stream) { start<Kernel>(1, 1, 0, buffers, stream); }};
 }
 
 using namespace primitives;
@@ -157,10 +95,12 @@ constexpr Entry kEntries[] = {
     entry<UnpackF16x2>("unpack_f16x2"),
 };
 
-const Entry& find(const char* primitive) {
+Entry find(const char* primitive) {
   for (const Entry& entry : kEntries) {
     if (std::strcmp(entry.name, primitive) == 0) return entry;
   }
+  Entry found = {};
+  if (conformance_kernels::find_sm90(primitive, found)) return found;
   throw std::runtime_error(std::string("conformance: unknown primitive '") + primitive + "'");
 }
 

@@ -3,13 +3,17 @@
 #include <launch.h>
 #include <ptx/barrier.h>
 #include <ptx/cp_async.h>
+#include <ptx/fence.h>
 #include <ptx/global.h>
 #include <ptx/ids.h>
 #include <ptx/ldmatrix.h>
 #include <ptx/math.h>
+#include <ptx/mbarrier.h>
 #include <ptx/mma.h>
 #include <ptx/shared.h>
+#include <ptx/tma.h>
 #include <ptx/warp.h>
+#include <ptx/wgmma.h>
 
 #include <array>
 #include <ctime>
@@ -106,6 +110,70 @@ struct Gemm {
   }
 };
 
+// The same with the instructions of sm_90: tiles of 128 x 256 by tensor copies and wgmma, two warpgroups of
+// 64 rows, one stage.
+struct Wgmma {
+  struct Params {
+    machine::TensorMap a, b;
+    const uint16_t *a_data, *b_data;
+    float* c;
+    int m, n, k;
+  };
+  static constexpr const char* kName = "benchmark_wgmma";
+  static constexpr uint32_t kTileA = 128 * 128, kTileB = 256 * 128;
+  static constexpr machine::Swizzle kSwizzle = machine::Swizzle::span128;
+
+  static machine::TensorMap map(const uint16_t* data, int rows, int k, uint32_t box) {
+    return machine::encode({.type = machine::ElementType::bf16,
+                            .rank = 2,
+                            .data = data,
+                            .extent = {static_cast<uint64_t>(k), static_cast<uint64_t>(rows)},
+                            .stride = {2 * static_cast<uint64_t>(k)},
+                            .box = {64, box},
+                            .element_stride = {1, 1},
+                            .swizzle = kSwizzle});
+  }
+
+  static std::array<Span, 3> spans(const Params& p) {
+    return {{{p.a_data, int64_t{p.m} * p.k * 2, Role::activation, "a"},
+             {p.b_data, int64_t{p.n} * p.k * 2, Role::weight, "b"},
+             {p.c, int64_t{p.m} * p.n * 4, Role::output, "c"}}};
+  }
+
+  static void run(const Params& p) {
+    const uint32_t tid = ptx::tid_x(), tile_a = ptx::smem_base(), tile_b = tile_a + kTileA;
+    const uint32_t full = tile_b + kTileB;
+    const auto row0 = static_cast<int32_t>(ptx::ctaid_y() * 128);
+    const auto column0 = static_cast<int32_t>(ptx::ctaid_x() * 256);
+    if (tid == 0) {
+      ptx::mbarrier_init(full, 1);
+      ptx::fence_mbarrier_init();
+    }
+    ptx::barrier_sync();
+    ptx::WgmmaAccumulator<256> d;
+    for (int k = 0; k < p.k; k += 64) {
+      if (tid == 0) {
+        ptx::mbarrier_arrive_expect_tx(full, kTileA + kTileB);
+        ptx::tma_load(tile_a, p.a, full, {k, row0});
+        ptx::tma_load(tile_b, p.b, full, {k, column0});
+      }
+      ptx::mbarrier_wait(full, k / 64 & 1);
+      ptx::wgmma_fence(d);
+      for (uint32_t i = 0; i < 4; ++i) {
+        ptx::wgmma_ss<ptx::MatrixType::bf16, ptx::Major::k, ptx::Major::k>(
+            d, machine::matrix_descriptor(kSwizzle, tile_a + tid / 128 * 8192 + 32 * i, 0, 1024),
+            machine::matrix_descriptor(kSwizzle, tile_b + 32 * i, 0, 1024), k != 0 || i != 0);
+      }
+      ptx::wgmma_commit();
+      ptx::wgmma_wait<0>(d);
+      ptx::barrier_sync();
+    }
+    float sum = 0;
+    for (int i = 0; i < d.kCount; ++i) sum += d.get(i);
+    ptx::st_global(p.c + (int64_t{row0} * p.n + column0) / 128 + tid, sum);
+  }
+};
+
 // Each thread: eight sums of count products, both factors from shared memory.
 struct Fmas {
   struct Params {
@@ -184,6 +252,19 @@ Benchmark benchmark() {
       seconds<Gemm>(
           {.grid = {kN / 128, kM / 128, 1}, .block = 128, .smem = Gemm::kStages * 2 * Gemm::kTileBytes},
           {a.data(), b.data(), c.data(), kM, kN, kK});
+
+  const Wgmma::Params wgmma = {Wgmma::map(a.data(), kM, kK, 128),
+                               Wgmma::map(b.data(), kN, kK, 256),
+                               a.data(),
+                               b.data(),
+                               c.data(),
+                               kM,
+                               kN,
+                               kK};
+  result.wgmma_gflops =
+      2e-9 * kM * kN * kK /
+      seconds<Wgmma>(
+          {.grid = {kN / 256, kM / 128, 1}, .block = 256, .smem = Wgmma::kTileA + Wgmma::kTileB + 8}, wgmma);
 
   constexpr uint32_t kFmas = 4000;
   result.fma_gflops = 2e-9 * 8 * kFmas * 128 / seconds<Fmas>({.block = 128, .smem = 2048}, {c.data(), kFmas});

@@ -13,6 +13,20 @@ namespace {
   throw std::runtime_error(std::string(launch.kernel) + ": launch failed: " + why);
 }
 
+void validate_cluster(const sim::LaunchInfo& launch) {
+  const Dim3 &cluster = launch.config.cluster, &grid = launch.config.grid;
+  const uint64_t blocks = uint64_t{cluster.x} * cluster.y * cluster.z;
+  if (blocks == 1) return;
+  const std::string what = "clusters of " + std::to_string(cluster.x) + " x " + std::to_string(cluster.y) +
+                           " x " + std::to_string(cluster.z) + " blocks";
+  if (compute_capability() < 90) refuse(launch, what + " need compute capability 9.0");
+  if (blocks == 0 || blocks > 8) refuse(launch, what + " (1 to 8 blocks)");
+  if (grid.x % cluster.x != 0 || grid.y % cluster.y != 0 || grid.z % cluster.z != 0)
+    refuse(launch, what + " do not divide the grid");
+  if (blocks * ((launch.config.block + 31) / 32) > sim::kMaxClusterWarps)
+    refuse(launch, what + " have more than the 64 warps that the simulator keeps apart");
+}
+
 // The limits of the CUDA programming guide, appendix "Compute Capabilities".
 void validate(const sim::LaunchInfo& launch) {
   const LaunchConfig& config = launch.config;
@@ -28,9 +42,10 @@ void validate(const sim::LaunchInfo& launch) {
     refuse(launch, "a grid of " + std::to_string(config.grid.x) + " x " + std::to_string(config.grid.y) +
                        " x " + std::to_string(config.grid.z) + " blocks (at most 2^31 - 1, 65535, 65535)");
   }
-  const Dim3& cluster = config.cluster;
-  if (cluster.x != 1 || cluster.y != 1 || cluster.z != 1)
-    refuse(launch, "clusters need compute capability 9.0");
+  validate_cluster(launch);
+  if (config.pdl && compute_capability() < 90) {
+    refuse(launch, "programmatic dependent launch needs compute capability 9.0");
+  }
 }
 
 }  // namespace

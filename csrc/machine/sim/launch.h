@@ -15,6 +15,13 @@ namespace rk::machine {
 // std::runtime_error.
 void run_launch(sim::LaunchInfo launch);
 
+// The kernel's kMinBlocks; kernels of the simulator's own tests have none.
+template <class Kernel>
+constexpr uint32_t min_blocks() {
+  if constexpr (requires { Kernel::kMinBlocks; }) return Kernel::kMinBlocks;
+  return 1;
+}
+
 // Throws std::runtime_error that names the kernel, and the block, thread and line of a mistake.
 template <class Kernel>
 void launch(const LaunchConfig& config, const typename Kernel::Params& params) {
@@ -25,6 +32,7 @@ void launch(const LaunchConfig& config, const typename Kernel::Params& params) {
               .params = &params,
               .spans = spans.data(),
               .span_count = static_cast<uint32_t>(spans.size()),
+              .min_blocks = min_blocks<Kernel>(),
               .checks = nullptr});
 }
 

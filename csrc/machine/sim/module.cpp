@@ -108,6 +108,7 @@ PYBIND11_MODULE(RK_MODULE, m) {
   m.def("set_workers", &set_workers, py::arg("count"));
   m.def("workers", &workers);
   m.def("set_sm_count", &set_sm_count, py::arg("count"));
+  m.def("set_compute_capability", &set_compute_capability, py::arg("value"));
   m.def("benchmark", [] {
     Benchmark result;
     {
@@ -117,6 +118,7 @@ PYBIND11_MODULE(RK_MODULE, m) {
     py::dict d;
     d["switch_ns"] = result.switch_ns;
     d["mma_gflops"] = result.mma_gflops;
+    d["wgmma_gflops"] = result.wgmma_gflops;
     d["fma_gflops"] = result.fma_gflops;
     d["copy_gbytes"] = result.copy_gbytes;
     return d;

@@ -133,8 +133,8 @@ def _forward(
 ) -> Outputs:
     x, weight = inputs["x"], inputs["weight"]
     last = graph.conv_fprop(image=operand("x", x), weight=operand("weight", weight), **window)
-    like = F.conv2d(x[:0], weight, None, window["stride"], window["padding"], window["dilation"])
-    shape = (x.shape[0], *like.shape[1:])
+    size = exact.output_size(inputs, {"stride": window["stride"][0], "padding": window["padding"][0]})
+    shape = (x.shape[0], weight.shape[0], *size)
     y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     if epilogue == "stats":
         sums = list(graph.genstats(name="stats", input=last))

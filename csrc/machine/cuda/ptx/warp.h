@@ -1,4 +1,5 @@
-// Exchanges within a warp: bar.warp.sync, shfl.sync, vote.sync (PTX ISA 9.7.13.2, 9.7.9.6, 9.7.13.9).
+// Exchanges within a warp: bar.warp.sync, shfl.sync, vote.sync, elect.sync (PTX ISA 9.7.13.2,
+// 9.7.9.6, 9.7.13.9, 9.7.13.14).
 #pragma once
 
 #include <cstdint>
@@ -72,6 +73,13 @@ RK_DEVICE uint32_t ballot(bool predicate) {
                : "=r"(lanes)
                : "r"(static_cast<uint32_t>(predicate)));
   return lanes;
+}
+
+// True in one lane of the warp, always the same (elect.sync, PTX ISA 9.7.13.14; sm_90). All lanes execute it.
+RK_DEVICE bool elect_one() {
+  uint32_t elected;
+  asm volatile("{ .reg .pred p; elect.sync _|p, 0xffffffff; selp.u32 %0, 1, 0, p; }" : "=r"(elected));
+  return elected != 0;
 }
 
 RK_DEVICE bool any(bool predicate) { return ballot(predicate) != 0; }

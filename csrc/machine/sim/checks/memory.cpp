@@ -23,9 +23,20 @@ void check_shared_store(uint32_t address, uint32_t bytes, Site site) {
   checks().shared_store(address, bytes, site);
 }
 
+void check_cluster_load(uint32_t address, uint32_t bytes, Site site) {
+  checks().cluster_access(address, bytes, false, site);
+}
+void check_cluster_store(uint32_t address, uint32_t bytes, Site site) {
+  checks().cluster_access(address, bytes, true, site);
+}
+
 void check_matrices(Warp& warp, uint32_t count) {
-  for (uint32_t row = 0; row < 8 * count; ++row) checks().matrix_row(warp, row, warp.slot[row].word[0]);
-  checks().matrices(warp, count);
+  for (uint32_t row = 0; row < 8 * count; ++row) checks().matrix_row(warp, row, false);
+  checks().matrices(warp, count, SiteKind::ldmatrix);
+}
+void check_matrix_stores(Warp& warp, uint32_t count) {
+  for (uint32_t row = 0; row < 8 * count; ++row) checks().matrix_row(warp, row, true);
+  checks().matrices(warp, count, SiteKind::stmatrix);
 }
 
 void issue_copy(uint32_t shared, const void* global, uint32_t bytes, uint32_t src_bytes, Site site) {
@@ -45,5 +56,22 @@ void wait_copies(uint32_t pending, Site site) {
 bool enabled(Site site, SiteKind kind) { return checks().enabled(site, kind); }
 void meet(const Warp& warp, uint32_t lanes) { checks().meet(warp, lanes); }
 void count_macs(uint32_t macs) { checks().count_macs(macs); }
+
+void mbarrier_created(const MbarrierRef& mbarrier, uint32_t address, Site site) {
+  checks().mbarrier_created(mbarrier, address, site);
+}
+void mbarrier_destroyed(const MbarrierRef& mbarrier) { checks().mbarrier_destroyed(mbarrier); }
+void mbarrier_arrival(const MbarrierRef& mbarrier) { checks().mbarrier_arrival(mbarrier); }
+void mbarrier_awaited(const MbarrierRef& mbarrier) { checks().mbarrier_awaited(mbarrier); }
+void phase_ended(const MbarrierRef& mbarrier) { checks().phase_ended(mbarrier); }
+void require_initialised(const MbarrierRef& mbarrier, const char* what, Site site) {
+  checks().require_initialised(mbarrier, what, site);
+}
+void require_fenced(const MbarrierRef& mbarrier, const char* what, Site site) {
+  checks().require_fenced(mbarrier, what, site);
+}
+void fence_mbarrier_init() { checks().fence_mbarrier_init(); }
+void griddep_awaited() { checks().griddep_awaited(); }
+void fence_proxy_async() { checks().fence_proxy_async(); }
 
 }  // namespace rk::sim

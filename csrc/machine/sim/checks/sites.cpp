@@ -34,11 +34,29 @@ const char* site_kind_name(SiteKind kind) {
     case SiteKind::st_shared: return "st_shared";
     case SiteKind::cp_async: return "cp_async";
     case SiteKind::ldmatrix: return "ldmatrix";
+    case SiteKind::stmatrix: return "stmatrix";
+    case SiteKind::mbarrier_init: return "mbarrier_init";
+    case SiteKind::bulk_load: return "bulk_load";
+    case SiteKind::bulk_store: return "bulk_store";
+    case SiteKind::wgmma: return "wgmma";
     case SiteKind::cp_async_commit: return "cp_async_commit";
     case SiteKind::cp_async_wait: return "cp_async_wait";
     case SiteKind::warp_sync: return "warp_sync";
     case SiteKind::barrier_sync: return "barrier_sync";
     case SiteKind::barrier_arrive: return "barrier_arrive";
+    case SiteKind::mbarrier_arrive: return "mbarrier_arrive";
+    case SiteKind::mbarrier_expect_tx: return "mbarrier_expect_tx";
+    case SiteKind::mbarrier_wait: return "mbarrier_wait";
+    case SiteKind::fence_mbarrier_init: return "fence_mbarrier_init";
+    case SiteKind::fence_proxy_async: return "fence_proxy_async";
+    case SiteKind::bulk_commit: return "bulk_commit";
+    case SiteKind::bulk_wait: return "bulk_wait";
+    case SiteKind::cluster_arrive: return "cluster_arrive";
+    case SiteKind::cluster_wait: return "cluster_wait";
+    case SiteKind::wgmma_fence: return "wgmma_fence";
+    case SiteKind::wgmma_commit: return "wgmma_commit";
+    case SiteKind::wgmma_wait: return "wgmma_wait";
+    case SiteKind::griddep_wait: return "griddep_wait";
   }
   throw std::logic_error("site_kind_name: unknown kind");
 }

@@ -18,12 +18,30 @@ enum class SiteKind : uint8_t {
   st_shared,
   cp_async,
   ldmatrix,
+  stmatrix,
+  mbarrier_init,
+  bulk_load,
+  bulk_store,
+  wgmma,
   // From here on: instructions without data, which a mutant leaves out.
   cp_async_commit,
   cp_async_wait,
   warp_sync,
   barrier_sync,
-  barrier_arrive
+  barrier_arrive,
+  mbarrier_arrive,
+  mbarrier_expect_tx,
+  mbarrier_wait,
+  fence_mbarrier_init,
+  fence_proxy_async,
+  bulk_commit,
+  bulk_wait,
+  cluster_arrive,
+  cluster_wait,
+  wgmma_fence,
+  wgmma_commit,
+  wgmma_wait,
+  griddep_wait
 };
 inline constexpr SiteKind kFirstOrdering = SiteKind::cp_async_commit;
 

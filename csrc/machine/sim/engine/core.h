@@ -1,9 +1,10 @@
-// A core runs blocks, one at a time, on one OS thread: a fiber a lane, a rendezvous a warp instruction.
+// A core runs clusters of blocks, one cluster at a time, on one OS thread: a fiber a lane, a rendezvous a
+// warp instruction. A cluster is one block unless the launch says otherwise.
 //
 // Lanes run one after another until each has reached the same warp-wide instruction; the last to arrive
-// carries it out for all and goes on. A warp that waits for a block barrier hands over to the next warp. In
-// the fast build lanes and warps take turns in their natural order; in the checked build the schedule decides
-// (engine/schedule.h).
+// carries it out for all and goes on. A warp that waits for a block barrier hands over to the next warp; a
+// lane that waits for an mbarrier alone is parked, and its siblings go on. In the fast build lanes and warps
+// take turns in their natural order; in the checked build the schedule decides (engine/schedule.h).
 #pragma once
 
 #include <cstdint>
@@ -13,7 +14,9 @@
 #include <vector>
 
 #include "engine/fiber.h"
+#include "engine/mbarrier.h"
 #include "engine/policy.h"
+#include "engine/registers.h"
 #include "engine/schedule.h"
 #include "engine/site.h"
 #include "machine/launch_config.h"
@@ -37,6 +40,7 @@ struct LaunchInfo {
   const void* params;
   const Span* spans;
   uint32_t span_count;
+  uint32_t min_blocks;   // blocks that one multiprocessor has registers for
   LaunchChecks* checks;  // null in the fast build
 };
 
@@ -64,8 +68,9 @@ struct alignas(64) Slot {
 struct Lane {
   Fiber fiber;
   Warp* warp = nullptr;
-  uint32_t tid = 0;
-  uint32_t index = 0;  // in the warp
+  uint32_t tid = 0;     // in the block
+  uint32_t thread = 0;  // in the cluster
+  uint32_t index = 0;   // in the warp
   Arrival arrival = {};
 };
 
@@ -73,14 +78,16 @@ struct Warp {
   Slot slot[32];
   Lane* lanes = nullptr;
   Block* block = nullptr;
-  uint32_t index = 0;
+  uint32_t index = 0;    // in its block
+  uint32_t number = 0;   // in its cluster
   uint32_t live = 0;     // lanes that have not exited
   uint32_t waiting = 0;  // live lanes that have arrived somewhere
+  uint32_t parked = 0;   // live lanes that wait, each for itself, for something outside the warp
   bool mixed = false;    // not all of them at the same instruction
   bool blocked = false;  // every lane waits for a block barrier
   Arrival arrival = {};  // of the first of the waiting lanes; of the barrier while blocked
 
-  uint32_t ready() const { return blocked ? 0 : live & ~waiting; }
+  uint32_t ready() const { return blocked ? 0 : live & ~(waiting | parked); }
 };
 
 // A block barrier: 0 is the block's own, 1 to 15 are named.
@@ -92,27 +99,40 @@ struct Barrier {
 inline constexpr uint32_t kBarriers = 16;
 inline constexpr uint32_t kMaxWarps = 32;
 inline constexpr uint32_t kMaxThreads = 32 * kMaxWarps;
+inline constexpr uint32_t kMaxClusterWarps = 64;  // as many as a mask holds
+
+// The barrier of the cluster. Warps, as masks.
+struct ClusterBarrier {
+  uint64_t arrived = 0;   // in the current phase
+  uint64_t owing = 0;     // have arrived and still have to wait
+  uint64_t released = 0;  // of those, whose phase has ended
+  uint64_t waiting = 0;
+};
 
 struct Block {
   Dim3 index;
-  Dim3 cluster;  // index of its cluster
-  uint64_t linear = 0;
+  uint32_t rank = 0;          // in its cluster
+  uint64_t linear = 0;        // in the grid
+  uint8_t* shared = nullptr;  // host address of its shared address 0
+  Warp* warps = nullptr;
   uint32_t threads = 0;
   uint32_t warp_count = 0;
   uint32_t live_warps = 0;
-  uint64_t steps = 0;  // warp instructions completed so far
   Barrier barriers[kBarriers];
+  std::vector<Mbarrier> mbarriers;  // in the order of their initialisation
+  RegisterPool registers;
 };
 
 // The shared window starts at an address that is not zero, as on hardware, so that a stray null is out of
-// bounds.
+// bounds. An address of another block of the cluster (mapa) carries that block's rank, plus one, on top.
 inline constexpr uint32_t kSharedBase = 1024;
+inline constexpr uint32_t kRankShift = 24;
 
 // What the ptx functions need at once. Constant-initialised and in the initial TLS block: one
 // segment-relative load.
 struct Running {
   Lane* lane;
-  uint8_t* shared;  // host address of shared address 0
+  uint8_t* shared;  // host address of shared address 0 of the lane's block
   Core* core;
 };
 inline thread_local constinit Running running
@@ -125,14 +145,22 @@ class Core {
   Core(const Core&) = delete;
   Core& operator=(const Core&) = delete;
 
-  // Runs block `linear` of the launch to its end. Throws what a lane threw, or a Report.
-  void run_block(const LaunchInfo& launch, uint64_t linear);
+  // Runs the blocks of cluster `linear` of the launch to their end. Throws what a lane threw, or a Report.
+  void run_cluster(const LaunchInfo& launch, uint64_t linear);
 
   // The running lane has arrived at `arrival`; returns when the instruction is complete for it.
   void arrive(const Arrival& arrival);
 
   // bar.sync and bar.arrive for a whole warp; `wait` blocks the warp until the barrier completes.
   void arrive_at_barrier(Warp& warp, uint32_t id, uint32_t threads, bool wait);
+
+  // barrier.cluster for a whole warp: every live warp of the cluster arrives, then waits.
+  void arrive_at_cluster(Warp& warp);
+  void wait_for_cluster(Warp& warp);
+
+  // The running lane waits at `arrival` until somebody calls unpark for it.
+  void park(const Arrival& arrival);
+  void unpark(Lane& lane) { lane.warp->parked &= ~(1u << lane.index); }
 
   // Lets another lane or warp run first, if the schedule draws one. Checked build only.
   void schedule_point();
@@ -141,8 +169,10 @@ class Core {
   [[noreturn]] void fail(std::exception_ptr error);
 
   const LaunchInfo& launch() const { return *launch_; }
-  Block& block() { return block_; }
-  Warp& warp(uint32_t index) { return warps_[index]; }
+  Block& block() { return *running.lane->warp->block; }  // of the running lane
+  std::vector<Block>& blocks() { return blocks_; }       // of the cluster, by rank
+  Lane& lane(uint32_t thread) { return lanes_[thread]; }
+  uint64_t steps() const { return steps_; }  // warp instructions completed by the cluster so far
   Fiber& main_fiber() { return main_; }
   Checks& checks() { return *checks_; }
   Random& random() { return random_; }
@@ -150,22 +180,26 @@ class Core {
  private:
   void start(const LaunchInfo& launch, uint64_t linear);
   void complete(Warp& warp, uint32_t group);
-  void release(uint32_t id);
+  void release(Block& block, uint32_t id);
+  void release_cluster();
+  void enter(Lane& lane);
   void switch_to(Lane& lane);
   Lane& first();
   Lane& next(Warp& current);
   Lane& elsewhere(Warp& current);
   Lane& scheduled(Warp& current);
   Lane& ready_lane(Warp& warp);
-  uint32_t runnable() const;
+  uint64_t runnable() const;
 
   StackPool stacks_;
   Fiber main_;
   const LaunchInfo* launch_ = nullptr;
-  Block block_;
-  std::vector<Warp> warps_;
+  std::vector<Block> blocks_;  // of the cluster, by rank
+  std::vector<Warp> warps_;    // of all its blocks, one after another; lanes likewise
   std::vector<Lane> lanes_;
   std::vector<uint8_t> shared_;
+  uint64_t steps_ = 0;
+  ClusterBarrier cluster_;
   std::exception_ptr error_;
   Policy policy_;
   Random random_;

@@ -11,15 +11,15 @@ namespace rk::sim {
 
 class Policy {
  public:
-  // A block of `warps` warps begins. `random` belongs to the block.
+  // A cluster of `warps` warps begins. `random` belongs to the cluster.
   void begin(const Schedule& schedule, uint32_t warps, Random& random);
 
   // A warp of `runnable` (a mask, not 0), after `current` has done a step or had to stop; `steps` warp
-  // instructions have run in the block.
-  uint32_t warp(uint32_t current, uint32_t runnable, uint64_t steps);
+  // instructions have run in the cluster.
+  uint32_t warp(uint32_t current, uint64_t runnable, uint64_t steps);
 
   // The warp of `runnable` that begins.
-  uint32_t first_warp(uint32_t runnable);
+  uint32_t first_warp(uint64_t runnable);
 
   // A lane of `ready` (a mask, not 0).
   uint32_t lane(uint32_t ready);
@@ -31,11 +31,11 @@ class Policy {
   }
 
  private:
-  uint32_t pick(uint32_t mask);
+  uint32_t pick(uint64_t mask);
 
   Schedule schedule_;
   Random* random_ = nullptr;
-  uint32_t round_ = 0;              // lockstep: warps that have yet to step in this round
+  uint64_t round_ = 0;              // lockstep: warps that have yet to step in this round
   std::vector<uint32_t> priority_;  // pct: by warp, higher goes first
   std::vector<uint64_t>
       change_points_;  // pct: steps at which the running warp falls behind all others, descending

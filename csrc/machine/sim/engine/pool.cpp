@@ -18,12 +18,10 @@ constexpr uint64_t kNone = ~uint64_t{0};
 // One launch being worked on. Clusters are handed out in order; after a failure only lower ones still run, so
 // that the lowest failing cluster is found always.
 struct Work {
-  Work(const LaunchInfo& launch, uint64_t clusters, uint64_t blocks_per_cluster)
-      : launch(launch), clusters(clusters), blocks_per_cluster(blocks_per_cluster) {}
+  Work(const LaunchInfo& launch, uint64_t clusters) : launch(launch), clusters(clusters) {}
 
   const LaunchInfo& launch;
   const uint64_t clusters;
-  const uint64_t blocks_per_cluster;
   std::atomic<uint64_t> next{0};
   std::mutex mutex;
   std::atomic<uint64_t> failed{kNone};
@@ -34,9 +32,7 @@ struct Work {
       const uint64_t cluster = next.fetch_add(1, std::memory_order_relaxed);
       if (cluster >= clusters || cluster > failed.load(std::memory_order_relaxed)) return;
       try {
-        for (uint64_t rank = 0; rank < blocks_per_cluster; ++rank) {
-          core.run_block(launch, cluster * blocks_per_cluster + rank);
-        }
+        core.run_cluster(launch, cluster);
       } catch (...) {
         const std::lock_guard lock(mutex);
         if (cluster < failed.load(std::memory_order_relaxed)) {
@@ -134,7 +130,7 @@ void run_grid(const LaunchInfo& launch) {
   if (blocks == 0) return;
   const std::lock_guard lock(launch_mutex());
   if (pool == nullptr) pool = new Pool;
-  Work work(launch, blocks / per_cluster, per_cluster);
+  Work work(launch, blocks / per_cluster);
   pool->run(work, workers() - 1);
   if (work.error) std::rethrow_exception(work.error);
 }

@@ -23,6 +23,14 @@ bool same(const Arrival& a, const Arrival& b) {
          (a.site.file == b.site.file || std::strcmp(a.site.file, b.site.file) == 0);
 }
 
+// What a parked lane waits for.
+std::string waited_for(const Warp& warp, const Arrival& arrival) {
+  for (const Mbarrier& mbarrier : warp.block->mbarriers) {
+    if (mbarrier.address == arrival.operand) return " for the " + describe(mbarrier);
+  }
+  return "";
+}
+
 // "lanes 0-15 at A; lanes 16-31 at B; lane 3 has exited"
 std::string whereabouts(const Warp& warp) {
   std::string text;
@@ -36,6 +44,18 @@ std::string whereabouts(const Warp& warp) {
     }
     left &= ~together;
     text += (text.empty() ? "" : "; ") + lanes_of(together) + " at " + describe(arrival);
+  }
+  for (uint32_t parked = warp.parked; parked != 0; parked &= parked - 1) {
+    const Arrival& arrival = warp.lanes[std::countr_zero(parked)].arrival;
+    uint32_t together = 0;
+    for (uint32_t lanes = parked; lanes != 0; lanes &= lanes - 1) {
+      const Arrival& other = warp.lanes[std::countr_zero(lanes)].arrival;
+      if (other.operand == arrival.operand && other.site.line == arrival.site.line)
+        together |= lanes & -lanes;
+    }
+    parked &= ~together | (together & -together);
+    text += (text.empty() ? "" : "; ") + lanes_of(together) + " in " + arrival.operation->name + " at " +
+            at(arrival.site) + waited_for(warp, arrival);
   }
   const uint32_t lanes = warp.block->threads - 32 * warp.index;
   const uint32_t exited = ~warp.live & (lanes >= 32 ? 0xffffffffu : (1u << lanes) - 1);
@@ -97,27 +117,28 @@ void report_divergence(const Warp& warp) {
          running.lane->arrival.site);
 }
 
-void report_deadlock(const LaunchInfo& launch, const Block& block, const Warp* warps) {
-  std::string text = std::string(launch.kernel) + ", " + block_name(block) + ": deadlock:";
-  Site site = {};
-  for (uint32_t i = 0; i < block.warp_count; ++i) {
-    const Warp& warp = warps[i];
-    text += (i == 0 ? " warp " : "; warp ") + std::to_string(i) + " ";
-    if (warp.live == 0) {
-      text += "has exited";
-    } else if (warp.blocked) {
-      text += "waits in " + describe(warp.arrival);
-      if (site.file == nullptr) site = warp.arrival.site;
-    } else {
-      text += "waits with " + whereabouts(warp);
+void report_deadlock(const LaunchInfo& launch, const std::vector<Block>& blocks) {
+  std::string text = std::string(launch.kernel) + ", ";
+  for (const Block& block : blocks) {
+    text += (block.rank == 0 ? "" : "; ") + block_name(block) + (block.rank == 0 ? ": deadlock:" : ":");
+    for (uint32_t i = 0; i < block.warp_count; ++i) {
+      const Warp& warp = block.warps[i];
+      text += (i == 0 ? " warp " : "; warp ") + std::to_string(i) + " ";
+      if (warp.live == 0) {
+        text += "has exited";
+      } else if (warp.blocked) {
+        text += "waits in " + describe(warp.arrival);
+      } else {
+        text += "waits with " + whereabouts(warp);
+      }
     }
-  }
-  for (uint32_t id = 0; id < kBarriers; ++id) {
-    const Barrier& barrier = block.barriers[id];
-    if (barrier.arrived == 0) continue;
-    const uint32_t expected = barrier.expected != 0 ? barrier.expected : 32 * block.live_warps;
-    text += "; barrier " + std::to_string(id) + " has " + std::to_string(barrier.arrived) + " of " +
-            std::to_string(expected) + " threads";
+    for (uint32_t id = 0; id < kBarriers; ++id) {
+      const Barrier& barrier = block.barriers[id];
+      if (barrier.arrived == 0) continue;
+      const uint32_t expected = barrier.expected != 0 ? barrier.expected : 32 * block.live_warps;
+      text += "; barrier " + std::to_string(id) + " has " + std::to_string(barrier.arrived) + " of " +
+              std::to_string(expected) + " threads";
+    }
   }
   throw Report(text);
 }

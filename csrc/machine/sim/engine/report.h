@@ -30,7 +30,7 @@ void require_agreement(const Warp& warp, uint32_t group);
 // No lane of this warp can go on, and only its own lanes could set it free.
 [[noreturn]] void report_divergence(const Warp& warp);
 
-// Nobody in the block can go on: who waits for what, where.
-[[noreturn]] void report_deadlock(const LaunchInfo& launch, const Block& block, const Warp* warps);
+// Nobody in the cluster can go on: who waits for what, where.
+[[noreturn]] void report_deadlock(const LaunchInfo& launch, const std::vector<Block>& blocks);
 
 }  // namespace rk::sim

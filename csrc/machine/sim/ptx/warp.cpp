@@ -41,6 +41,13 @@ constexpr Operation kBallot = {"ballot", [](Warp& warp, uint32_t group) {
                                  }
                                }};
 
+constexpr Operation kElect = {"elect_one", [](Warp& warp, uint32_t group) {
+                                for (uint32_t lane = 0; lane < 32; ++lane) {
+                                  warp.slot[lane].word[0] =
+                                      lane == static_cast<uint32_t>(std::countr_zero(group));
+                                }
+                              }};
+
 }  // namespace
 
 namespace detail {
@@ -87,6 +94,11 @@ uint32_t ballot(bool predicate, rk::sim::Site site) {
   slot.word[0] = predicate;
   rk::sim::collective(kBallot, 0, site);
   return slot.word[0];
+}
+
+bool elect_one(rk::sim::Site site) {
+  rk::sim::collective(kElect, 0, site);
+  return rk::sim::slot().word[0] != 0;
 }
 
 }  // namespace ptx

@@ -1,4 +1,5 @@
-// Exchanges within a warp: bar.warp.sync, shfl.sync, vote.sync (PTX ISA 9.7.13.2, 9.7.9.6, 9.7.13.9).
+// Exchanges within a warp: bar.warp.sync, shfl.sync, vote.sync, elect.sync (PTX ISA 9.7.13.2,
+// 9.7.9.6, 9.7.13.9, 9.7.13.14).
 // Lanes that have exited are not waited for; reading from one gives all ones (a NaN).
 #pragma once
 
@@ -54,6 +55,8 @@ RK_DEVICE T shfl_idx(T value, uint32_t lane, rk::sim::Site site = rk::sim::Site:
 }
 
 uint32_t ballot(bool predicate, rk::sim::Site site = rk::sim::Site::here());
+// True in one lane of the warp, always the same (elect.sync; sm_90). All lanes execute it.
+bool elect_one(rk::sim::Site site = rk::sim::Site::here());
 RK_DEVICE bool any(bool predicate, rk::sim::Site site = rk::sim::Site::here()) {
   return ballot(predicate, site) != 0;
 }
