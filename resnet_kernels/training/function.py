@@ -56,7 +56,7 @@ def _row(kept: list[KeptBlock]) -> list[Tensor | None]:
     for block in kept:
         row += [block.x, block.mask]
         for unit in block.units:
-            row += unit
+            row += list(unit)
     return row
 
 

@@ -76,7 +76,7 @@ def test_verify_judges_every_operator():
 
     judged = {problem.operator for problem in verify_training.PROBLEMS if problem.quick}
     assert judged == set(operators.SCHEMAS)
-    inference = "conv_bn_act conv_bn_relu_maxpool bn_act max_pool global_avg_pool linear".split()
+    inference = ["conv_bn_act", "conv_bn_relu_maxpool", "bn_act", "max_pool", "global_avg_pool", "linear"]
     assert {problem.operator for problem in verify.PROBLEMS if problem.quick} == set(inference)
 
 
