@@ -66,6 +66,8 @@ def convolutions(precision: str) -> list[Case]:
         conv.conv_fprop_stats: plain,
         conv.conv_dgrad: plain,
         conv.conv_wgrad: plain,
+        conv.conv_fprop_with_shortcut_a: (large, narrow, ragged),
+        conv.conv_dgrad_with_shortcut_a: (large, narrow, ragged),
         conv.conv_fprop_of_norm: (large, small, narrow, ragged, few, wide, point),
         conv.conv_fprop_of_sum: (wide, point, odd),
         conv.conv_dgrad_of_bn: (deep, point, odd, narrow, ragged),

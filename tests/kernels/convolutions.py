@@ -22,6 +22,7 @@ from .problems import (
     normalised,
     operators,
     packed,
+    shortcut_a,
 )
 
 Run = Callable[[int], Answer]
@@ -41,6 +42,54 @@ def conv_fprop(precision: str, shape: Shape) -> Run:
             x, weight, scale, shift, None, None, 0.0, skip, *shape.geometry, True, precision == "tf32"
         )
         return [(got, want)]
+
+    return run
+
+
+def conv_fprop_with_shortcut_a(precision: str, shape: Shape) -> Run:
+    """The residual is the paper's shortcut A: fewer channels, on an image twice as large."""
+
+    def run(seed: int) -> Answer:
+        draw = Draw(seed, DTYPES[precision])
+        x, weight = draw.image(*shape.x), draw.image(*shape.weight)
+        conv = F.conv2d(x.double(), weight.double(), None, *shape.geometry)
+        n, k, p, q = conv.shape
+        answers = []
+        for channels in (k - 3, k // 2 // 8 * 8 or 1):  # not of whole chunks, and of these
+            skip = draw.image(n, channels, 2 * p - 1, 2 * q)
+            want = (conv + shortcut_a(skip, 2, k)).relu()
+            vectors = None, None, None, None, 0.0
+            got = operators().conv_fprop(
+                x, weight, *vectors, skip, *shape.geometry, True, precision == "tf32", [2, 2]
+            )
+            answers.append((got, want))
+        return answers
+
+    return run
+
+
+def conv_dgrad_with_shortcut_a(precision: str, shape: Shape) -> Run:
+    """The residual is the masked gradient of what shortcut A gave: more channels, on every other pixel."""
+
+    def run(seed: int) -> Answer:
+        draw = Draw(seed, DTYPES[precision])
+        dy, weight = draw.image(*shape.y), draw.image(*shape.weight)
+        x = torch.zeros(shape.x, dtype=torch.float64).requires_grad_()
+        F.conv2d(x, weight.double(), None, *shape.geometry).backward(dy.double())
+        bits, mask = draw.mask(*shape.x)
+        n, c, h, w = shape.x
+        answers = []
+        for channels in (c + 3, 2 * c):
+            g = draw.image(n, channels, (h + 1) // 2, (w + 1) // 2)
+            g_bits, g_mask = draw.mask(*g.shape)
+            spread = torch.zeros(shape.x, dtype=torch.float64)
+            spread[:, :, ::2, ::2] = (g.double() * g_bits)[:, :c]
+            epilogue = g, g_mask, mask, None, None, False, [h, w]
+            got, _, _ = operators().conv_dgrad(
+                *(dy, None, None, None, weight, *epilogue, *shape.geometry, precision == "tf32", [2, 2])
+            )
+            answers.append((got, (x.grad + spread) * bits))
+        return answers
 
     return run
 

@@ -125,6 +125,12 @@ def bn_gradient(g: Tensor, x: Tensor | None, coefficients: Tensor) -> Tensor:
     return slope * (g.double() if x is None else g.double() - offset - (x.double() - mean) * tilt)
 
 
+def shortcut_a(x: Tensor, stride: int, channels: int) -> Tensor:
+    """Every stride-th pixel and zeros for new channels, in float64 (He et al. 2015, section 3.3)."""
+    x = x.double()[:, :, ::stride, ::stride]
+    return F.pad(x, (0, 0, 0, 0, 0, channels - x.shape[1]))
+
+
 def gradient_sums(h: Tensor, x: Tensor, mean: Tensor) -> Tensor:
     """[2, C]: sum h and sum h (x - mean), in float64."""
     h, centred = h.double(), x.double() - channel(mean)

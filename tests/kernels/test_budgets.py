@@ -18,6 +18,7 @@ import resnet_kernels as rk
 from .problems import DTYPES, Draw, operators
 
 SECTOR = 32
+MAIN_LOOP = ("im2col", "pixel_rows", "prologue", "warp_mma", "warp_ffma", "warp_outer")
 
 
 @dataclass(frozen=True)
@@ -126,13 +127,20 @@ def test_fprop_requests_what_its_tiles_need(layer: Layer, precision: str) -> Non
 def test_main_loops_have_no_bank_conflicts(precision: str) -> None:
     draw = Draw(0, DTYPES[precision])
     x, weight, dy = draw.image(1, 64, 12, 12), draw.image(136, 64, 3, 3), draw.image(1, 136, 12, 12)
-    geometry = ([1, 1], [1, 1], [1, 1])
+    point, norm, coefficients = draw.image(136, 64, 1, 1), draw.norm(64), draw.coefficients(136)
+    geometry, pointwise = ([1, 1], [1, 1], [1, 1]), ([1, 1], [0, 0], [1, 1])
+    epilogue = None, None, None, None, None, False, [12, 12]
     tf32 = precision == "tf32"
 
     def call() -> None:
-        operators().conv_fprop(x, weight, None, None, None, None, 0.0, None, *geometry, True, tf32)
-        operators().conv_dgrad(dy, weight, None, None, None, None, [12, 12], *geometry, tf32)
-        operators().conv_wgrad(dy, x, [3, 3], *geometry, tf32)
+        op = operators()
+        op.conv_fprop(x, weight, None, None, None, None, 0.0, None, *geometry, True, tf32)
+        op.conv_fprop_stats(x, norm, None, weight, *geometry, False, tf32)
+        op.conv_fprop_stats(x, norm, x, point, *pointwise, True, tf32)
+        op.conv_dgrad(dy, None, None, None, weight, *epilogue, *geometry, tf32)
+        op.conv_dgrad(dy, None, dy, coefficients, point, *epilogue, *pointwise, tf32)
+        op.conv_wgrad(dy, x, None, [3, 3], *geometry, tf32)
+        op.conv_wgrad(dy, x, norm, [3, 3], *geometry, tf32)
 
     for machine in (1, 132):  # the large tiles, then the small ones
         with rk.simulator.multiprocessors(machine):
@@ -141,9 +149,7 @@ def test_main_loops_have_no_bank_conflicts(precision: str) -> None:
             loop = {
                 where: count
                 for where, count in rk.simulator.conflicts(launch).items()
-                if any(
-                    file in where for file in ("im2col", "pixel_rows", "warp_mma", "warp_ffma", "warp_outer")
-                )
+                if any(file in where for file in MAIN_LOOP)
             }
             assert not loop, f"{launch['kernel']}: {loop}"
 
