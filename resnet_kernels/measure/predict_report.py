@@ -56,9 +56,9 @@ def show(rows: Sequence[Predicted], network: str, console: Console) -> None:
             f"{way}, {first.dtype}, batch {first.batch}, on a model of an H200: {LABEL}",
             *("layer", "fused", "#times", "#least", "bound", "#predicted", "#bytes", "#requested", "#waves"),
             "#MACs",
-            caption=f"roofline at {MODEL}; {pretty(network)}, each shape with its largest epilogue: least time "
-            f"{data.seconds(floor)}, with what the "
-            f"kernels do {data.seconds(seconds)}. The last four: done over needed.",
+            caption=f"roofline at {MODEL}; {pretty(network)}, each shape with its largest epilogue: "
+            f"least time {data.seconds(floor)}, with what the kernels do {data.seconds(seconds)}. "
+            "The last four: done over needed.",
         )
         for row in chosen:
             shown.add_row(
