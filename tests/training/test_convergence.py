@@ -1,7 +1,8 @@
 """A small residual network learns scikit-learn's digits as well on the fused functions as on PyTorch's.
 
-Five seeds (ten in the long variant), each trained twice from the same parameters on the same batches: by PyTorch's modules, and by this
-package's functions on the "aten" backend.  The test accuracies' means lie within 0.3 points of each other.
+Five seeds (ten in the long variant), each trained twice from the same parameters on the same batches: by
+PyTorch's modules, and by this package's functions on the "aten" backend.  The test accuracies' means lie
+within 0.3 points of each other.
 """
 
 import pytest
