@@ -129,6 +129,7 @@ def evaluate(
     data: Data = None,
     split: Annotated[str, typer.Option(help="val, val2017, test, ...: as its files are called.")] = "val",
     picture: Annotated[Path | None, typer.Option(help="Draw some detections into this PNG.")] = None,
+    threshold: Annotated[float, typer.Option(help="The least score that is drawn.")] = 0.5,
     limit: Annotated[int | None, typer.Option(help="Pictures, evenly spaced over all.", min=1)] = None,
     backend: Backend = "auto",
 ) -> None:
@@ -150,7 +151,8 @@ def evaluate(
     )
     if picture is not None:
         shown = _some(list(zip(folder.pictures, found, strict=True)), 8)
-        _draw(shown, settings, picture, console, "solid: found; dashed: what is there")
+        title = f"solid: found, with a score of {threshold:g} or more; dashed: what is there"
+        _draw(shown, settings, picture, console, title, threshold)
 
 
 @detect.command()

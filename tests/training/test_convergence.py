@@ -1,7 +1,8 @@
 """A small residual network learns scikit-learn's digits as well on the fused functions as on PyTorch's.
 
-Five seeds, each trained twice from the same parameters on the same batches: by PyTorch's modules, and by this
-package's functions on the "aten" backend.  The test accuracies' means lie within 0.3 points of each other.
+Five seeds (ten in the long variant), each trained twice from the same parameters on the same batches: by
+PyTorch's modules, and by this package's functions on the "aten" backend.  The test accuracies' means lie
+within 0.3 points of each other.
 """
 
 import pytest
@@ -15,6 +16,7 @@ from .layers import Block, layer
 from .test_digits import digits
 
 SEEDS = range(5)
+MANY_SEEDS = range(10)  # bfloat16 scatters by 0.3 points a pair
 POINTS = 0.3
 BATCH = 64
 TRAINED_ON = 1024  # of 1797 images
@@ -87,11 +89,11 @@ def accuracy(seed: int, fused: bool, epochs: int, dtype: torch.dtype) -> float:
         return 100 * (model.eval()(images[test]).argmax(1) == labels[test]).double().mean().item()
 
 
-def assert_same_accuracy(epochs: int, dtype: torch.dtype, least: float) -> None:
+def assert_same_accuracy(seeds: range, epochs: int, dtype: torch.dtype, least: float) -> None:
     ours, theirs = (
-        torch.tensor([accuracy(seed, fused, epochs, dtype) for seed in SEEDS]) for fused in (True, False)
+        torch.tensor([accuracy(seed, fused, epochs, dtype) for seed in seeds]) for fused in (True, False)
     )
-    for seed, a, b in zip(SEEDS, ours, theirs, strict=True):
+    for seed, a, b in zip(seeds, ours, theirs, strict=True):
         print(f"seed {seed}: {a:.2f} %, PyTorch {b:.2f} %")
     print(f"mean {ours.mean():.2f} %, PyTorch {theirs.mean():.2f} %")
     assert min(ours.mean(), theirs.mean()) >= least
@@ -99,10 +101,10 @@ def assert_same_accuracy(epochs: int, dtype: torch.dtype, least: float) -> None:
 
 
 def test_accuracy_of_five_paired_seeds():
-    assert_same_accuracy(6, torch.float32, 97.5)
+    assert_same_accuracy(SEEDS, 6, torch.float32, 97.5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=str)
 def test_accuracy_after_long_training(dtype):
-    assert_same_accuracy(30, dtype, 98.0)
+    assert_same_accuracy(MANY_SEEDS, 30, dtype, 98.0)
