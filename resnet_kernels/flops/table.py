@@ -44,24 +44,23 @@ def _block(network: Architecture, name: str, x: Shape, width: int, stride: int, 
     changes = stride != 1 or x[1] != out
     if network.shortcut == "C" or (network.shortcut == "B" and changes):
         yield _conv(f"{name}.downsample.0", x, out, 1, stride, item, relu=False)
-    elif network.shortcut == "A" and changes:
-        yield _zero_pad(f"{name}.downsample", x, out, stride, item)
     if network.block == "bottleneck":
         first, second = (stride, 1) if network.stride_in == "1x1" else (1, stride)
         steps: tuple[tuple[int, int, int], ...] = ((width, 1, first), (width, 3, second), (out, 1, 1))
     else:
         steps = ((width, 3, stride), (out, 3, 1))
+    # Shortcut A reads the input's pixels that it takes, and its channels, inside the last convolution.
+    added = 0 if network.shortcut is None else x[1] if network.shortcut == "A" else out
     for i, (k, kernel, step) in enumerate(steps, 1):
-        adds = i == len(steps) and network.shortcut is not None
-        layer = _conv(f"{name}.conv{i}", x, k, kernel, step, item, add=adds)
+        layer = _conv(f"{name}.conv{i}", x, k, kernel, step, item, added=added if i == len(steps) else 0)
         yield layer
         x = layer.output
 
 
 def _conv(
-    name: str, x: Shape, k: int, kernel: int, stride: int, item: int, *, add: bool = False, relu: bool = True
+    name: str, x: Shape, k: int, kernel: int, stride: int, item: int, *, added: int = 0, relu: bool = True
 ) -> Layer:
-    """relu(BatchNorm(conv(x)) + residual) -> [N, k, P, Q], "same" padding."""
+    """relu(BatchNorm(conv(x)) + residual) -> [N, k, P, Q], "same" padding; added: the residual's channels."""
     n, c, h, w = x
     pad = kernel // 2
     p, q = ((size + 2 * pad - kernel) // stride + 1 for size in (h, w))
@@ -69,21 +68,14 @@ def _conv(
     weight = k * c * kernel * kernel
     return Layer(
         name=name,
-        kind="conv+bn" + "+add" * add + "+relu" * relu,
+        kind="conv+bn" + "+add" * (added > 0) + "+relu" * relu,
         input=x,
         weight=(k, c, kernel, kernel),
         output=(n, k, p, q),
         macs=n * p * q * weight,
         params=weight + 2 * k,
-        bytes=item * (read + weight + (2 if add else 1) * n * k * p * q) + 4 * 4 * k,
+        bytes=item * (read + weight + n * (k + added) * p * q) + 4 * 4 * k,
     )
-
-
-def _zero_pad(name: str, x: Shape, k: int, stride: int, item: int) -> Layer:
-    """Shortcut A: every stride-th pixel, and zeros for the new channels."""
-    n, c, h, w = x
-    p, q = ((size - 1) // stride + 1 for size in (h, w))
-    return Layer(name, "zero_pad", x, None, (n, k, p, q), 0, 0, item * n * (c + k) * p * q)
 
 
 def _linear(name: str, x: Shape, k: int, item: int) -> Layer:

@@ -145,7 +145,8 @@ def _describe(func: Any, args: Any, inputs: list[Any], outputs: list[Any]) -> tu
         if name == "conv_fprop":
             weight, out = given["weight"], outputs[0]
             macs = out.numel() * prod(weight.shape[1:])
-            return "conv" + epilogue, weight, macs, _conv_read(x, weight, given)
+            read = _conv_read(x, weight, given) - _untouched(given.get("residual"), out)
+            return "conv" + epilogue, weight, macs, read
         if name == "conv_bn_relu_maxpool":
             weight = given["weight"]
             macs = x.shape[0] * weight.numel() * prod(_conv_size(x, weight, given))
@@ -165,6 +166,14 @@ def _describe(func: Any, args: Any, inputs: list[Any], outputs: list[Any]) -> tu
     if name == "bmm":
         return "matmul", None, inputs[0].numel() * inputs[1].shape[-1], whole
     return _KINDS.get(name, name), None, 0, whole
+
+
+def _untouched(residual: Any, out: Any) -> int:
+    """Bytes of a residual between the pixels that a strided shortcut takes."""
+    if residual is None:
+        return 0
+    taken = out.numel() // out.shape[1] * residual.shape[1]
+    return (residual.numel() - taken) * residual.element_size()
 
 
 def _conv_size(x: Any, weight: Any, given: dict[str, Any]) -> list[int]:

@@ -15,8 +15,8 @@ PTX = "csrc/machine/cuda/ptx/sample.h"
 BAD = [
     ("include_direction", "csrc/api.h", "#include <torch/torch.h>"),
     ("include_direction", "csrc/api.h", '#include "dispatch/problem.h"'),
-    ("include_direction", "csrc/binding/training.cpp", '#include "kernels/sm80/launchers.h"'),
-    ("include_direction", "csrc/binding/training.cpp", "#include <cuda_runtime.h>"),
+    ("include_direction", "csrc/binding/ops.cpp", '#include "kernels/sm80/launchers.h"'),
+    ("include_direction", "csrc/binding/ops.cpp", "#include <cuda_runtime.h>"),
     ("include_direction", "csrc/dispatch/a.cpp", "#include <c10/core/Device.h>"),
     ("include_direction", "csrc/dispatch/a.cpp", "#include <ptx/mma.h>"),
     ("include_direction", KERNEL, '#include "dispatch/problem.h"'),
@@ -95,7 +95,7 @@ BAD = [
 GOOD = [
     ("include_direction", KERNEL, '#include <ptx/mma.h>\n#include <launch.h>\n#include "tile/swizzle.h"'),
     ("include_direction", KERNEL, "#include <array>\n#include <cstdint>"),
-    ("include_direction", "csrc/binding/training.cpp", '#include <torch/csrc/stable/ops.h>\n#include "api.h"'),
+    ("include_direction", "csrc/binding/ops.cpp", '#include <torch/csrc/stable/ops.h>\n#include "api.h"'),
     ("assembly_place", KERNEL, "// asm is for the machine\nint asmuch = 1;"),
     ("assembly_place", PTX, 'asm("");'),
     ("assembly_clobber", PTX, 'asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(d) : "f"(a));'),
