@@ -112,6 +112,8 @@ def _make(
         if "sums" in epilogue:
             inputs |= {"bn_input": activation(*x), "bn_mean": 0.2 * normal(source, conv.c)}
             inputs["bn_invstd"] = 1 + torch.rand(conv.c, generator=source, device=device)
+            rest = torch.ones_like(inputs["bn_mean"])
+            inputs["bn_norm"] = torch.stack((inputs["bn_mean"], rest, torch.zeros_like(rest), rest))
         return inputs
     inputs = {"x": activation(*x), "weight": weight}
     if "bn" in epilogue:
@@ -155,8 +157,7 @@ def _implementations(
 def _our_fprop(geometry: dict[str, Any], epilogue: str, tf32: bool, i: Inputs) -> Outputs:
     if epilogue == "stats":
         pairs = [[value] * 2 for value in geometry.values()]
-        y, moments = run("conv_fprop_stats", i["x"], i["weight"], *pairs, tf32)
-        return y, moments
+        return run("conv_fprop_stats", i["x"], None, None, i["weight"], *pairs, False, tf32)[:2]
     vectors: dict[str, Any] = {name: i.get(name) for name in ("scale", "shift", "mean", "var")}
     if "maxpool" in epilogue:
         return (ops.conv_bn_relu_maxpool(i["x"], i["weight"], **vectors, **geometry),)
@@ -173,15 +174,16 @@ def _variance(results: Outputs) -> Outputs:
 
 def _our_dgrad(geometry: dict[str, Any], epilogue: str, tf32: bool, i: Inputs) -> Outputs:
     pairs = [[value] * 2 for value in geometry.values()]
-    optional = [i.get(name) for name in ("residual", "mask", "bn_input", "bn_mean")]
+    source = i["dy"], None, None, None, i["weight"]
+    epilogue_of = i.get("residual"), None, *(i.get(name) for name in ("mask", "bn_input", "bn_norm")), False
     size = list(i["y"].shape[2:])
-    dx, sums = run("conv_dgrad", i["dy"], i["weight"], *optional, size, *pairs, tf32)
+    dx, sums, _ = run("conv_dgrad", *source, *epilogue_of, size, *pairs, tf32)
     return (dx, sums) if "sums" in epilogue else (dx,)
 
 
 def _our_wgrad(geometry: dict[str, Any], epilogue: str, tf32: bool, i: Inputs) -> Outputs:
     pairs = [[value] * 2 for value in geometry.values()]
-    return (run("conv_wgrad", i["dy"], i["x"], list(i["weight"].shape[2:]), *pairs, tf32),)
+    return (run("conv_wgrad", i["dy"], i["x"], None, list(i["weight"].shape[2:]), *pairs, tf32),)
 
 
 # -----------------------------------------------------------------------------

@@ -114,13 +114,15 @@ def _make(
             "mean": 0.2 * normal(source, c),
             "var": 0.5 + torch.rand(c, generator=source, device=device),
         }
+        rstd = (inputs["var"] + EPS).rsqrt()
+        inputs["norm"] = torch.stack((inputs["mean"], inputs["scale"] * rstd, inputs["shift"], rstd))
         if name in ("bn_act", "bn_relu_mask"):
             inputs["residual"] = activation(batch, *shape)
         else:
             inputs |= {"g": activation(batch, *shape), "y": activation(batch, *shape).relu_()}
             inputs["mask"] = pack_mask(inputs["y"] > 0)
             inputs["sums"] = gradient_sums(inputs["g"], inputs["x"], inputs["mean"]).value.float()
-            inputs["invstd"] = (inputs["var"] + EPS).rsqrt()
+            inputs["invstd"] = rstd
             inputs["count"] = torch.full((1,), batch * h * w, dtype=torch.int32, device=device)
     elif name == "max_pool_backward":
         inputs["dy"] = activation(batch, c, _pooled(h), _pooled(w))
@@ -167,7 +169,7 @@ def _our_bn_act(i: Inputs) -> Outputs:
 
 
 def _our_bn_relu_mask(i: Inputs) -> Outputs:
-    return run("bn_relu_mask", i["x"], *_vectors(i).values(), EPS, i["residual"])
+    return run("bn_normalise", i["x"], i["norm"], i["residual"], None, True, True)
 
 
 def _bn_act(i: Inputs) -> Outputs:
@@ -190,7 +192,7 @@ def _exact_bn_relu_mask(i: Inputs, outputs: Outputs) -> list[Exact]:
 
 
 def _our_reduce(i: Inputs) -> Outputs:
-    return run("bn_backward_reduce", i["g"], i["x"], i["mean"], i["mask"])
+    return run("bn_backward_reduce", i["g"], i["mask"], i["x"], i["norm"], None, None, True)[:2]
 
 
 def _reduce(i: Inputs) -> Outputs:
@@ -209,8 +211,8 @@ def _exact_reduce(i: Inputs, outputs: Outputs) -> list[Exact]:
 
 def _our_apply(i: Inputs) -> Outputs:
     count = float(i["x"].numel() // i["x"].shape[1])
-    vectors = i["scale"], i["mean"], i["var"], EPS, i["sums"], i["sums"], count, True
-    return run("bn_backward_apply", i["g"], i["x"], *vectors)
+    coefficients, *_ = run("bn_backward_finalize", i["norm"], i["sums"], i["sums"], count, True)
+    return (run("bn_backward_apply", i["g"], None, i["x"], coefficients),)
 
 
 def _apply(i: Inputs) -> Outputs:
