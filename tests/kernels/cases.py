@@ -14,7 +14,7 @@ import resnet_kernels as rk
 
 from . import convolutions as conv
 from . import passes
-from .problems import Answer, Shape
+from .problems import DTYPES, Answer, Shape
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,15 @@ LIGHT = Shape(1, 32, 10, 13, 72, 3, 3, padding=(1, 1))  # FFMA is slow to simula
 SMALL = Shape(1, 72, 6, 12, 72, 3, 3, padding=(1, 1))
 # Eleven stages: the last lies where the epilogue's panel will.
 NARROW = Shape(1, 72, 12, 12, 64, 3, 3, stride=(2, 1), padding=(1, 1))
+# The same for the stages of half as many 32-bit elements: sixteen, and four of pixels in wgrad.
+NARROW_32 = Shape(1, 56, 12, 18, 64, 3, 3, stride=(2, 1), padding=(1, 1))
 RAGGED = Shape(2, 9, 7, 6, 9, 3, 2, stride=(2, 1), padding=(1, 2), dilation=(1, 2))
 FEW = Shape(2, 3, 9, 7, 16, 3, 3, stride=(2, 2), padding=(1, 1))  # channels padded to a chunk
 WIDE = Shape(1, 264, 11, 12, 136, 1, 1)  # pointwise: more stages than the ring, ragged words of the mask
 DEEP = Shape(1, 136, 11, 12, 264, 1, 1)  # the same for dgrad
 THIN = Shape(1, 72, 11, 12, 72, 1, 1)
 POINT = Shape(2, 40, 6, 7, 24, 1, 1)
+POINT_32 = Shape(2, 72, 6, 7, 24, 1, 1)
 ODD = Shape(2, 9, 5, 7, 11, 1, 1)
 
 
@@ -57,8 +60,9 @@ def convolutions(precision: str) -> list[Case]:
     ffma = precision == "f32"
     large = "large", LIGHT if ffma else LARGE, 1
     wide, deep = (("pointwise", THIN if ffma else shape, 1) for shape in (WIDE, DEEP))
-    small, narrow = ("small", SMALL, 132), ("narrow", NARROW, 1)
-    point, odd = ("pointwise-small", POINT, 132), ("pointwise-odd", ODD, 1)
+    words = DTYPES[precision].itemsize == 4
+    small, narrow = ("small", SMALL, 132), ("narrow", NARROW_32 if words else NARROW, 1)
+    point, odd = ("pointwise-small", POINT_32 if words else POINT, 132), ("pointwise-odd", ODD, 1)
     ragged, few = ("ragged", RAGGED, 1), ("few", FEW, 1)
     plain = large, small, narrow, ragged, few
     plan: dict[Callable[[str, Shape], conv.Run], tuple[tuple[str, Shape, int], ...]] = {
