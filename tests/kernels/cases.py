@@ -51,7 +51,7 @@ WIDE = Shape(1, 264, 11, 12, 136, 1, 1)  # pointwise: more stages than the ring,
 DEEP = Shape(1, 136, 11, 12, 264, 1, 1)  # the same for dgrad
 THIN = Shape(1, 72, 11, 12, 72, 1, 1)
 POINT = Shape(2, 40, 6, 7, 24, 1, 1)
-POINT_32 = Shape(2, 72, 6, 7, 24, 1, 1)
+POINT_32 = Shape(2, 200, 6, 7, 24, 1, 1)  # seven stages, in rings of two and of three
 ODD = Shape(2, 9, 5, 7, 11, 1, 1)
 
 
