@@ -68,7 +68,9 @@ RK_DEVICE uint32_t passing(const float (&y)[kCount]) {
 }
 
 // kRows rows and kColumns columns from (first_row, first_column), those that exist, by kThreads threads.
-template <class Format, int kRows, int kColumns, int kThreads>
+// kBackward: dgrad's epilogue, with masks and the sums of a gradient; otherwise fprop's, with affine map,
+// ReLU and moments. What the other one needs would cost this one registers.
+template <class Format, int kRows, int kColumns, int kThreads, bool kBackward>
 struct EpilogueTile {
   using Element = typename Format::Element;
   static constexpr int kPerChunk = Format::kPerChunk;
@@ -114,12 +116,10 @@ struct EpilogueTile {
     const int32_t count = conv.columns - channel;
     if (count <= 0) return;
     const auto* residual = static_cast<const Element*>(epilogue.residual);
-    const auto* bn_input = static_cast<const Element*>(epilogue.statistics.bn_input);
-    auto* y = static_cast<Element*>(epilogue.y);
+    [[maybe_unused]] auto* y = static_cast<Element*>(epilogue.y);
 
-    ChannelAffine<kPerChunk> affine, bn;
-    affine.load(epilogue.affine, channel, conv.columns);
-    bn.load(epilogue.statistics.bn, channel, conv.columns);
+    ChannelAffine<kPerChunk> affine;  // of the accumulators; in backward of the BatchNorm before them
+    affine.load(kBackward ? epilogue.statistics.bn : epilogue.affine, channel, conv.columns);
 
     RK_NO_UNROLL
     for (int32_t i = row; i < kRows; i += kRowsAtOnce) {
@@ -129,32 +129,46 @@ struct EpilogueTile {
       const int64_t offset = pixel * conv.columns + channel;
       float values[kPerChunk];
       read_panel(panel + (i * kPanelPitch<kColumns> + chunk * kPerChunk) * 4, values);
-      RK_UNROLL
-      for (int e = 0; e < kPerChunk; ++e) values[e] = affine.apply(values[e], e);
-      if (residual != nullptr) add_residual<kVector>(residual, m, pixel, channel, values);
-      if (epilogue.relu) {
+      if constexpr (!kBackward) {
         RK_UNROLL
-        for (int e = 0; e < kPerChunk; ++e) values[e] = relu(values[e]);
+        for (int e = 0; e < kPerChunk; ++e) values[e] = affine.apply(values[e], e);
       }
-      if (epilogue.mask != nullptr)
-        apply_mask(read_mask(epilogue.mask, pixel, conv.columns, channel), values);
-      if (epilogue.statistics.kind == Statistics::Kind::gradient) {
-        float inputs[kPerChunk];
-        load_chunk<Format, kVector>(bn_input + offset, count, inputs);
-        if (epilogue.statistics.bn_relu) {
-          float activations[kPerChunk];
-          RK_UNROLL
-          for (int e = 0; e < kPerChunk; ++e) activations[e] = bn.apply(inputs[e], e);
-          unpack<Format>(pack<Format>(activations), activations);
-          apply_mask(passing(activations), values);
-        }
-        store_chunk<Format, kVector>(y + offset, count, values);
-        statistics.add_gradient(values, inputs, bn.mean);
+      if (residual != nullptr) add_residual<kVector>(residual, m, pixel, channel, values);
+      if constexpr (kBackward) {
+        finish_backward<kVector>(pixel, offset, channel, count, affine, values, statistics);
       } else {
+        if (epilogue.relu) {
+          RK_UNROLL
+          for (int e = 0; e < kPerChunk; ++e) values[e] = relu(values[e]);
+        }
         store_chunk<Format, kVector>(y + offset, count, values);
         if (epilogue.statistics.kind == Statistics::Kind::moments) statistics.add_moments(values);
       }
     }
+  }
+
+  template <bool kVector>
+  RK_DEVICE void finish_backward(int64_t pixel, int64_t offset, int32_t channel, int32_t count,
+                                 const ChannelAffine<kPerChunk>& bn, float (&values)[kPerChunk],
+                                 RunningStatistics<kPerChunk>& statistics) const {
+    if (epilogue.mask != nullptr) apply_mask(read_mask(epilogue.mask, pixel, conv.columns, channel), values);
+    auto* dx = static_cast<Element*>(epilogue.y);
+    if (epilogue.statistics.kind == Statistics::Kind::none) {
+      store_chunk<Format, kVector>(dx + offset, count, values);
+      return;
+    }
+    float inputs[kPerChunk];
+    load_chunk<Format, kVector>(static_cast<const Element*>(epilogue.statistics.bn_input) + offset, count,
+                                inputs);
+    if (epilogue.statistics.bn_relu) {
+      float activations[kPerChunk];
+      RK_UNROLL
+      for (int e = 0; e < kPerChunk; ++e) activations[e] = bn.apply(inputs[e], e);
+      unpack<Format>(pack<Format>(activations), activations);
+      apply_mask(passing(activations), values);
+    }
+    store_chunk<Format, kVector>(dx + offset, count, values);
+    statistics.add_gradient(values, inputs, bn.mean);
   }
 
   // Every thread of the block calls this once the panel's memory is free. store_accumulators(panel, pitch)

@@ -29,7 +29,9 @@
 namespace rk::sm80 {
 namespace {
 
-template <class Format, bool kVector, bool kMask>
+// kNormedResidual: the residual has an affine map of its own, whose coefficients take as many registers
+// again.
+template <class Format, bool kVector, bool kMask, bool kNormedResidual>
 struct BnApplyKernel {
   using Element = typename Format::Element;
 
@@ -57,7 +59,7 @@ struct BnApplyKernel {
   }();
   static constexpr const char* kName = kNameParts.data();
   static constexpr uint32_t kThreads = 256;
-  static constexpr uint32_t kMinBlocks = 3;
+  static constexpr uint32_t kMinBlocks = kNormedResidual || !kVector ? 2 : 3;
   static constexpr int kWidth = kMask ? 8 : Format::kPerChunk;
 
   static std::array<machine::Span, 11> spans(const Params& p) {
@@ -138,9 +140,10 @@ struct BnApplyKernel {
     if (first_pixel >= pixels_at_once) return;
     const int32_t count = p.channels - channel;
 
-    tile::ChannelAffine<kWidth> affine, residual_affine;
+    tile::ChannelAffine<kWidth> affine;
     affine.load(p.affine, channel, p.channels);
-    residual_affine.load(p.residual_affine, channel, p.channels);
+    [[maybe_unused]] tile::ChannelAffine<kNormedResidual ? kWidth : 1> residual_affine;
+    if constexpr (kNormedResidual) residual_affine.load(p.residual_affine, channel, p.channels);
 
     for (int64_t pixel = first_pixel; pixel < p.pixels; pixel += pixels_at_once) {
       const int64_t offset = pixel * p.channels + channel;
@@ -155,7 +158,10 @@ struct BnApplyKernel {
           float skip[kWidth];
           load(p.residual + from * channels + channel, channels - channel, skip);
           RK_UNROLL
-          for (int e = 0; e < kWidth; ++e) values[e] += residual_affine.apply(skip[e], e);
+          for (int e = 0; e < kWidth; ++e) {
+            if constexpr (kNormedResidual) skip[e] = residual_affine.apply(skip[e], e);
+            values[e] += skip[e];
+          }
         }
       }
       if (p.relu) {
@@ -168,9 +174,9 @@ struct BnApplyKernel {
   }
 };
 
-template <class Format, bool kVector, bool kMask>
+template <class Format, bool kVector, bool kMask, bool kNormedResidual>
 void launch(const BnApply& problem) {
-  using Kernel = BnApplyKernel<Format, kVector, kMask>;
+  using Kernel = BnApplyKernel<Format, kVector, kMask, kNormedResidual>;
   using Element = typename Format::Element;
   const int64_t columns = (problem.channels + Kernel::kWidth - 1) / Kernel::kWidth;
   // At least one row of threads, at most eight full blocks an SM: beyond that the loop is cheaper than more
@@ -197,13 +203,19 @@ void launch(const BnApply& problem) {
        .relu = problem.normalise.relu});
 }
 
+template <class Format, bool kVector, bool kMask>
+void launch(const BnApply& problem) {
+  problem.normalise.residual_affine.mean == nullptr ? launch<Format, kVector, kMask, false>(problem)
+                                                    : launch<Format, kVector, kMask, true>(problem);
+}
+
 template <class Format>
 void launch(const BnApply& problem, bool vector) {
   if (problem.mask == nullptr) {
     vector ? launch<Format, true, false>(problem) : launch<Format, false, false>(problem);
   } else {
-    // A thread takes a whole byte of the mask, which is two chunks of float32.
-    vector = vector && problem.channels % 8 == 0;
+    // A thread takes a whole byte of the mask, which is two chunks of float32, of the residual too.
+    vector = vector && problem.channels % 8 == 0 && problem.normalise.residual_view.channels % 8 == 0;
     vector ? launch<Format, true, true>(problem) : launch<Format, false, true>(problem);
   }
 }

@@ -44,7 +44,7 @@ struct BnBackwardApplyKernel {
   static constexpr auto kNameParts = tile::join_names("bn_backward_apply", Format::kName);
   static constexpr const char* kName = kNameParts.data();
   static constexpr uint32_t kThreads = 256;
-  static constexpr uint32_t kMinBlocks = 3;
+  static constexpr uint32_t kMinBlocks = kVector ? 3 : 2;
 
   static std::array<machine::Span, 5> spans(const Params& p) {
     using machine::Role;

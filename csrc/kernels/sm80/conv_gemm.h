@@ -48,11 +48,13 @@ namespace rk::sm80 {
 
 struct Fprop {
   static constexpr char kName[] = "conv_fprop";
+  static constexpr bool kBackward = false;
   static constexpr int kPhases = 1;
 };
 
 struct Dgrad {
   static constexpr char kName[] = "conv_dgrad";
+  static constexpr bool kBackward = true;
   static constexpr int kPhases = kDgradPhasesPerLaunch;
 };
 
@@ -189,7 +191,7 @@ struct ConvGemmKernel {
     }
     ptx::barrier_sync();  // the panel takes the stages' place
 
-    const tile::EpilogueTile<Format, Tile::kTileM, Tile::kTileN, kThreads> output = {
+    const tile::EpilogueTile<Format, Tile::kTileM, Tile::kTileN, kThreads, Direction::kBackward> output = {
         .epilogue = p.epilogue,
         .conv = conv,
         .panel = smem,
