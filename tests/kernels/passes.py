@@ -46,10 +46,8 @@ def normalising(precision: str, n: int, c: int, h: int, w: int) -> Run:
             want = plain + added
             answers += [(unchanged, want), (nothing, torch.empty(0)), (activated, want.relu())]
             answers += [(mask, packed(want > 0)), (unmasked, want.relu())]
-        for channels in (
-            max(1, c - 3),
-            c // 2 // 8 * 8 or 1,
-        ):  # shortcut A, not of whole chunks and of these
+        # Shortcut A: not of whole chunks, of these, and of float32's alone.
+        for channels in (max(1, c - 3), c // 2 // 8 * 8 or 1, min(c, 12)):
             narrow = draw.image(n, channels, 2 * h, 2 * w - 1)
             want = plain + shortcut_a(narrow, 2, c)
             activated, mask = op.bn_normalise(x, norm, narrow, None, True, True, [2, 2])
