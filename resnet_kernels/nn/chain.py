@@ -426,7 +426,7 @@ class Chained(nn.Module):
     """Base of modules whose forward is one or more chains of their children; what `fuse_report` reads."""
 
     _rk_shared: frozenset[str] = frozenset()  # links that stay PyTorch's own; set by `fuse`
-    _rk_memory: str = "save"  # what training keeps for backward, as `training.chain_train`; set by `fuse`
+    _rk_memory: str = "save"  # what training keeps for backward, as `training.stage_train`; set by `fuse`
 
     def rk_chains(self) -> tuple[tuple[str, ...], ...]:
         """The chains, each as names of children, `ADD` and `FLATTEN`."""

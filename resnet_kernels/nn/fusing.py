@@ -42,8 +42,9 @@ def fuse(model: Model, *, memory: str = "save") -> Model:
     to spare a copy of every weight in every call.  ``torch.jit.script`` wants an unfused model.
 
     Args:
-        memory: what fused training keeps inside a block for backward: "save" its activations, or "recompute"
-            them there, for about a sixth less memory and one elementwise pass a layer more.
+        memory: what fused training keeps for backward: "save" every convolution's output and every block's
+            input, or "recompute" neither the outputs of a block's last convolution and of its projection nor
+            cast weights, for roughly half the memory and those two convolutions once more.
 
     Returns:
         `model` itself.

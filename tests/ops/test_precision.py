@@ -167,7 +167,9 @@ def test_tf32_is_a_constant_of_a_compiled_program():
     seen = []
 
     def look(module, inputs):
-        seen.extend(n.args[-1] for n in module.graph.nodes if "conv_fprop" in str(n.target))
+        seen.extend(
+            n.args[-2] for n in module.graph.nodes if "conv_fprop" in str(n.target)
+        )  # before residual_stride
         return module.forward
 
     x, weight, *_ = operands()
