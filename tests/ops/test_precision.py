@@ -167,9 +167,8 @@ def test_tf32_is_a_constant_of_a_compiled_program():
     seen = []
 
     def look(module, inputs):
-        seen.extend(
-            n.args[-2] for n in module.graph.nodes if "conv_fprop" in str(n.target)
-        )  # before residual_stride
+        # tf32 stands before residual_stride.
+        seen.extend(n.args[-2] for n in module.graph.nodes if "conv_fprop" in str(n.target))
         return module.forward
 
     x, weight, *_ = operands()
