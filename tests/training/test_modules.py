@@ -182,11 +182,11 @@ def bytes_of(kind: str, n: int) -> int:
 
 
 def test_saved_memory_of_resnet50():
-    """At most 0.80 of what eager PyTorch keeps with "recompute", less than it with "save"."""
-    eager, save, recompute = (bytes_of(kind, 32) for kind in ("eager", "save", "recompute"))
+    """Of what eager PyTorch keeps, weights cast by autocast included: at most 0.80, 0.50 with "recompute"."""
+    eager, save, recompute = (bytes_of(kind, 128) for kind in ("eager", "save", "recompute"))
     print(f"eager {eager / 1e6:.0f} MB, save {save / eager:.3f} of it, recompute {recompute / eager:.3f}")
-    assert save < 0.97 * eager
-    assert recompute <= 0.80 * eager
+    assert save <= 0.80 * eager
+    assert recompute <= 0.50 * eager
 
 
 def test_fuse_takes_the_memory_mode(simulator):
