@@ -195,7 +195,11 @@ class Backward:
         unit, kept = self.stage.blocks[b].units[u], self.kept[b].units[u]
         weight = as_computed(kept.weight, at.g)
         args = list(size[2:]), *unit.geometry, self.stage.tf32, list(skip_stride)
-        return run("conv_dgrad", at.g, *self.gradient_of_y(b, u, at), weight, *epilogue, *args)
+        if self.stage.on_load:
+            return run("conv_dgrad", at.g, *self.gradient_of_y(b, u, at), weight, *epilogue, *args)
+        dy = self.own(b, u, at)
+        dx, sums, _ = run("conv_dgrad", dy, None, None, None, weight, *epilogue, *args)
+        return dx, sums, dy
 
     def weight(self, b: int, u: int, source: Tensor | Pending, dy: Tensor) -> None:
         """Write the gradient of a unit's weight."""

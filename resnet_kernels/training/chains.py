@@ -156,6 +156,7 @@ def stage_train(
     blocks: Sequence[Residual],
     *,
     memory: str = "save",
+    on_load: bool = True,
     op: str = "stage_train",
 ) -> tuple[Tensor, list[list[Running]]]:
     """The blocks one after the other, each on the output of the one before; with gradients.
@@ -166,6 +167,8 @@ def stage_train(
         memory: "save" keeps for backward what convolutions gave and blocks took, and the weights cast;
             "recompute" neither the outputs of a block's last convolution and of its projection nor the cast
             weights: these two convolutions run again in backward.
+        on_load: 1x1 convolutions make their input, and BatchNorm's gradient, while they load it; otherwise
+            elementwise passes do, to the same bits with more traffic.
         op: the name errors speak of.
 
     Returns:
@@ -198,6 +201,7 @@ def stage_train(
         tf32=ops._tf32(x, ops._conv_tf32),
         recompute=memory == "recompute",
         backend=backend.current(),
+        on_load=_checks.flag(op, "on_load", on_load),
     )
     if x.shape[0] == 0 and all(unit.group is None for block in checked for unit in block.units):
         y, statistics = empty.run(stage, x, residual, tuple(tensors))

@@ -110,8 +110,13 @@ class Forward:
         """(what is kept, the input if it was made and ``keep``, its ReLU's mask likewise)."""
         weight, gamma, beta, running_mean, running_var = tensors
         assert weight is not None
-        if isinstance(source, Pending) and not keep and not multiplies_on_load(unit, weight):
-            source = source.made()
+        apart = None
+        if isinstance(source, Pending):
+            if keep and not self.stage.on_load:
+                apart = source.made_with_mask()
+                source = apart[0]
+            elif not keep and not (self.stage.on_load and multiplies_on_load(unit, weight)):
+                source = source.made()
         x, source_norm, residual = source if isinstance(source, Pending) else (source, None, None)
         weight = as_computed(weight, x) if self.stage.recompute else kept_as_computed(weight, x)
         keep = keep and source_norm is not None
@@ -131,4 +136,4 @@ class Forward:
             assert running_mean is not None and running_var is not None
             constant = torch.stack((running_mean, running_var))
             norm, *_ = finalize(constant, gamma, beta, 1, unit.eps, None, None, 0.0)
-        return KeptUnit(weight, y, norm, values), made, mask
+        return KeptUnit(weight, y, norm, values), *(apart or (made, mask))

@@ -61,6 +61,7 @@ class Stage(NamedTuple):
     tf32: bool
     recompute: bool  # keep no output of a block's last convolution, nor of its projection
     backend: str
+    on_load: bool = True  # 1x1 convolutions make their input while loading it; else elementwise passes do
 
     def split(self, tensors: tuple[Tensor | None, ...]) -> list[list[tuple[Tensor | None, ...]]]:
         """The row of all units' tensors, by block and unit."""
@@ -98,7 +99,11 @@ class Pending(NamedTuple):
 
     def made(self, relu: bool = True) -> Tensor:
         """The activation in memory."""
-        return run("bn_normalise", self.y, self.norm, self.residual, None, relu, False)[0]
+        return self.made_with_mask(relu, False)[0]
+
+    def made_with_mask(self, relu: bool = True, keep_mask: bool = True) -> tuple[Tensor, Tensor]:
+        """The activation in memory, and its ReLU's mask."""
+        return run("bn_normalise", self.y, self.norm, self.residual, None, relu, keep_mask)
 
 
 def pixels(y: Tensor) -> int:

@@ -1,6 +1,7 @@
 """Stages, blocks one after the other in one autograd function: against float64, PyTorch and single blocks."""
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 import resnet_kernels as rk
 from resnet_kernels.training import ConvBN, Identity, Residual, ZeroPad, stage_train
 
+from . import layers
 from .layers import Stage, distance, in_float64, results
 
 STAGES = (
@@ -99,6 +101,17 @@ def test_recomputing_changes_no_bit(stage, simulator):
     saved, again = (fused_results(module, x, g, memory) for memory in ("save", "recompute"))
     for name, value in saved.items():
         assert torch.equal(value, again[name]), name
+
+
+@each_stage
+def test_loading_changes_no_bit(stage, simulator, monkeypatch):
+    """What is made on load has the bits of what an elementwise pass makes."""
+    module, x, g = problem(stage, torch.bfloat16)
+    on_load = fused_results(module, x, g)
+    monkeypatch.setattr(layers, "stage_train", functools.partial(stage_train, on_load=False))
+    apart = fused_results(module, x, g)
+    for name, value in on_load.items():
+        assert torch.equal(value, apart[name]), name
 
 
 def test_recomputing_keeps_less(simulator):
