@@ -1,6 +1,6 @@
 // The seam between PyTorch and the kernels: plain structs in, nothing of torch, nothing of CUDA.
 //
-// binding.cpp fills these structs from tensors; dispatch/ chooses a kernel and its tile; kernels/ run on the
+// binding/ fills these structs from tensors; dispatch/ chooses a kernel and its tile; kernels/ run on the
 // machine (CUDA or the simulator) that this translation unit was compiled against. Every function runs on the
 // stream it is given, allocates nothing, synchronises nothing, and throws std::runtime_error with the problem
 // in the message when it cannot run.

@@ -1,5 +1,5 @@
 // The Python module of the simulator, `_sim` or `_sim_checked`: loading it registers the operators
-// (binding.cpp) and gives resnet_kernels/simulator.py the engine's controls. Plain values only: both modules
+// (binding/) and gives resnet_kernels/simulator.py the engine's controls. Plain values only: both modules
 // may be loaded, and a bound class would exist once for the two of them.
 #undef TORCH_TARGET_VERSION  // torch's pybind11 refuses the stable ABI, which this file does not use
 #include <pybind11/pybind11.h>
