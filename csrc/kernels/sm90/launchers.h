@@ -29,8 +29,10 @@ struct ConvGemm {
   Stream stream;
 };
 
-void launch_conv_fprop(const ConvGemm& gemm);
-void launch_conv_dgrad(const ConvGemm& gemm);
+void launch_conv_fprop_bf16(const ConvGemm& gemm);
+void launch_conv_fprop_f16(const ConvGemm& gemm);
+void launch_conv_dgrad_bf16(const ConvGemm& gemm);
+void launch_conv_dgrad_f16(const ConvGemm& gemm);
 
 // How many of the statistics' row tiles a launch has: those of all phases, each phase's rounded up to whole
 // clusters.

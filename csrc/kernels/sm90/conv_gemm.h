@@ -1,0 +1,394 @@
+// Convolution as an implicit GEMM, forward and backward-data, for sm_90 in bf16 and fp16: the problem of
+// kernels/sm80/conv_gemm.h by TMA and wgmma.
+//
+//   fprop   y[n, p, q, k]  = epilogue(sum over (r, s, c) of x[n, p st + r dil - pad, ..., c] w[k, r, s, c])
+//   dgrad   dx[n, h, w, c] = epilogue(sum over (r, s, k) of dy[n, (h + pad - r dil) / st, ..., k] w[k, r, s,
+//   c])
+//
+// dgrad goes by phases of dx, up to four in a launch, each an implicit GEMM of unit stride; wgmma reads the
+// filters transposed, so that they need not be.
+//
+// Persistent: a grid of clusters of two blocks, one block an SM, that walk over pairs of tiles, one below the
+// other, columns fastest, so that the clusters that share a tile of the source run together. In a block
+//
+//   warp 0 of the producer   copies operands: a stage is one tap's 64 channels of kM rows of the source
+//                            (im2col, or a matrix where the rows are the source's pixels) and of kN filters,
+//                            of which each block of the cluster loads one half for both;
+//   warps 1, 2               copy what the epilogues read, for one consumer each;
+//   two consumers            multiply kM / 2 rows each, then end their tile (tile/sm90/box_epilogue.h) while
+//                            the stages of the next one land.
+//
+// Bytes from L2 a block and tile: depth (kM + kN / 2) elements. DRAM sees each tensor once, as long as the
+// clusters at work share what L2 holds.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#include <launch.h>
+#include <ptx/barrier.h>
+#include <ptx/cluster.h>
+#include <ptx/fence.h>
+#include <ptx/griddepcontrol.h>
+#include <ptx/ids.h>
+#include <ptx/setmaxnreg.h>
+#include <ptx/shared.h>
+#include <ptx/tma.h>
+#include <ptx/warp.h>
+
+#include "kernels/sm90/conv_tiles.h"
+#include "kernels/sm90/launchers.h"
+#include "machine/device.h"
+#include "machine/launch_config.h"
+#include "tile/format.h"
+#include "tile/name.h"
+#include "tile/residual.h"
+#include "tile/sm90/box_epilogue.h"
+#include "tile/sm90/pixel_boxes.h"
+#include "tile/sm90/ring.h"
+#include "tile/sm90/warpgroup_product.h"
+
+namespace rk::sm90 {
+
+template <class Format>
+struct FormatTraits;
+template <>
+struct FormatTraits<tile::Bf16> {
+  static constexpr machine::MatrixType kMatrix = machine::MatrixType::bf16;
+  static constexpr machine::ElementType kElement = machine::ElementType::bf16;
+};
+template <>
+struct FormatTraits<tile::F16> {
+  static constexpr machine::MatrixType kMatrix = machine::MatrixType::f16;
+  static constexpr machine::ElementType kElement = machine::ElementType::f16;
+};
+
+template <tile::EpilogueKind kKind>
+constexpr auto& conv_name() {
+  if constexpr (kKind == tile::EpilogueKind::plain) {
+    return "conv_fprop sm90";
+  } else if constexpr (kKind == tile::EpilogueKind::residual) {
+    return "conv_fprop sm90 + residual";
+  } else if constexpr (kKind == tile::EpilogueKind::moments) {
+    return "conv_fprop sm90 + moments";
+  } else {
+    return "conv_dgrad sm90";
+  }
+}
+
+template <class Format, class Tile, tile::EpilogueKind kKind>
+struct ConvGemmKernel {
+  static constexpr bool kBackward = kKind == tile::EpilogueKind::backward;
+  static constexpr int kPhases = kBackward ? kDgradPhasesPerLaunch : 1;
+  static constexpr machine::ElementType kElement = FormatTraits<Format>::kElement;
+
+  // Where a phase's filters' taps lie in memory: tap (h, w) is number first + h step_h + w step_w.
+  struct Taps {
+    int32_t first, step_h, step_w;
+  };
+
+  struct Params {
+    machine::TensorMap source[kPhases];
+    machine::TensorMap weight;
+    tile::OutputMaps output[kPhases];
+    tile::ConvGeometry conv[kPhases];
+    Taps taps[kPhases];
+    uint32_t first_row_tile[kPhases];  // of each phase in the grid, in whole clusters; those that do not exist
+                                       // start past it
+    uint32_t first_partial[kPhases];   // of each phase in the statistics' partials, which have no gaps
+    uint32_t row_tiles, column_tiles;
+    const void* source_data;  // for spans() alone
+    const void* weight_data;
+    tile::Epilogue epilogue;
+  };
+
+  static constexpr auto kNameParts = tile::join_names(conv_name<kKind>(), Format::kName, Tile::kName);
+  static constexpr const char* kName = kNameParts.data();
+  static constexpr uint32_t kThreads = kConvThreads;
+  static constexpr uint32_t kMinBlocks = 1;
+
+  static constexpr int kBlocks = Tile::kM / kConsumers / tile::kBoxRows;  // of a consumer
+  static constexpr int kDepth = tile::kBoxChannels;                       // of a stage
+  static constexpr machine::Major kMajorB = kBackward ? machine::Major::mn : machine::Major::k;
+  using Product = tile::WarpgroupProduct<FormatTraits<Format>::kMatrix, kBlocks, Tile::kN, kMajorB>;
+  using Epilogue = tile::BoxEpilogue<Format, kKind, kConsumers, kBlocks, Tile::kN>;
+
+  static constexpr uint32_t kBytesA = Tile::kM * tile::kRowBytes;
+  static constexpr uint32_t kBytesB = Tile::kN * tile::kRowBytes;
+  static constexpr uint32_t kStageBytes = kBytesA + kBytesB;
+  static constexpr uint32_t kMost = 227 * 1024;
+  static constexpr uint32_t kBarriers = 256;  // room for all
+  static constexpr uint32_t kBesideStages = Epilogue::kBoxMemory + Epilogue::kScratchMemory + kBarriers;
+  static constexpr int kStages = std::min<int>(5, (kMost - kBesideStages) / kStageBytes);
+  static_assert(kStages >= 3, "two stages land while one is multiplied");
+  using OperandRing = tile::Ring<kStages, kConsumers * 4, Tile::kCluster>;
+
+  // Stages and boxes start at multiples of 1024, where the swizzle does.
+  static constexpr uint32_t kBoxesAt = kStages * kStageBytes;
+  static constexpr uint32_t kScratchAt = kBoxesAt + Epilogue::kBoxMemory;
+  static constexpr uint32_t kBarriersAt = kScratchAt + Epilogue::kScratchMemory;
+  static constexpr uint32_t kSmem = kBarriersAt + kBarriers;
+  static_assert(OperandRing::kBarrierBytes + Epilogue::kBarrierMemory <= kBarriers, "the barriers have room");
+
+  static std::array<machine::Span, 14> spans(const Params& p) {
+    using machine::Role;
+    const tile::ConvGeometry& conv = p.conv[0];
+    const tile::Epilogue& epilogue = p.epilogue;
+    const Affine& affine = epilogue.affine;
+    const tile::Statistics& statistics = epilogue.statistics;
+    const int64_t vector_bytes = int64_t{conv.columns} * 4;
+    const int64_t output_bytes = conv.output_elements() * 2;
+    const int64_t mask_bytes = conv.output_elements() / conv.columns * ((conv.columns + 31) / 32) * 4;
+    return {{{p.source_data, conv.source_elements() * 2, Role::activation, "x"},
+             {p.weight_data, conv.weight_elements() * 2, Role::weight, "weight"},
+             {epilogue.residual, output_bytes, Role::activation, "residual"},
+             {epilogue.residual_mask, mask_bytes, Role::activation, "residual_mask"},
+             {epilogue.mask, mask_bytes, Role::activation, "mask"},
+             {epilogue.y, output_bytes, Role::output, "y"},
+             {statistics.partials,
+              statistics.row_tiles * tile::values_per_channel(statistics.kind) * vector_bytes, Role::partial,
+              "partials"},
+             {statistics.bn_input, output_bytes, Role::activation, "bn_input"},
+             {kBackward ? statistics.bn.weight : affine.weight, vector_bytes, Role::vector, "scale"},
+             {kBackward ? statistics.bn.bias : affine.bias, vector_bytes, Role::vector, "shift"},
+             {kBackward ? statistics.bn.mean : affine.mean, vector_bytes, Role::vector, "mean"},
+             {affine.var, vector_bytes, Role::vector, "var"}}};
+  }
+
+  // This block's tiles, in the order in which everybody in it walks over them.
+  struct TileWalk {
+    const Params& p;
+    uint32_t tile;  // of a cluster: a pair of row tiles and a tile of columns
+
+    RK_DEVICE explicit TileWalk(const Params& params) : p(params), tile(ptx::ctaid_x() / Tile::kCluster) {}
+    RK_DEVICE bool exists() const { return tile < p.row_tiles / Tile::kCluster * p.column_tiles; }
+    RK_DEVICE void advance() { tile += ptx::nctaid_x() / Tile::kCluster; }
+
+    RK_DEVICE uint32_t row_tile() const {
+      return tile / p.column_tiles * Tile::kCluster + ptx::ctaid_x() % Tile::kCluster;
+    }
+    RK_DEVICE int32_t first_column() const { return static_cast<int32_t>(tile % p.column_tiles) * Tile::kN; }
+    RK_DEVICE int phase() const {
+      int phase = 0;
+      RK_UNROLL
+      for (int i = 1; i < kPhases; ++i) {
+        if (row_tile() >= p.first_row_tile[i]) phase = i;
+      }
+      return phase;
+    }
+    // Within its phase. A row past the last one belongs to a tile that only fills up the cluster.
+    RK_DEVICE int32_t first_row() const {
+      return static_cast<int32_t>(row_tile() - p.first_row_tile[phase()]) * Tile::kM;
+    }
+  };
+
+  static RK_DEVICE int32_t stages_of(const tile::ConvGeometry& conv) {
+    return conv.h.taps * conv.w.taps * ((conv.channels + kDepth - 1) / kDepth);
+  }
+
+  // ---- warp 0 of the producer, one thread
+
+  static RK_DEVICE void load_operands(const Params& p, const OperandRing& ring, uint32_t stages) {
+    typename OperandRing::Position at;
+    for (TileWalk tile(p); tile.exists(); tile.advance()) {
+      const int phase = tile.phase();
+      const tile::ConvGeometry& conv = p.conv[phase];
+      const Taps& taps = p.taps[phase];
+      const tile::PixelRow row(conv, tile.first_row());
+      for (int32_t h = 0; h < conv.h.taps; ++h) {
+        for (int32_t w = 0; w < conv.w.taps; ++w) {
+          const int32_t tap = taps.first + h * taps.step_h + w * taps.step_w;
+          for (int32_t channel = 0; channel < conv.channels; channel += kDepth) {
+            const uint32_t full = ring.acquire(at, kStageBytes);
+            const uint32_t stage = stages + at.stage * kStageBytes;
+            tile::load_source(stage, p.source[phase], full, conv, row, channel, h, w);
+            load_weights(p.weight, stage + kBytesA, full, tile.first_column(), tap, channel);
+            at.advance();
+          }
+        }
+      }
+    }
+  }
+
+  // This block's share of kN columns and kDepth channels of a tap, for all blocks of the cluster.
+  static RK_DEVICE void load_weights(const machine::TensorMap& map, uint32_t tile, uint32_t full,
+                                     int32_t column, int32_t tap, int32_t channel) {
+    const auto rank = static_cast<int32_t>(ptx::ctaid_x() % Tile::kCluster);
+    const auto load = [&](uint32_t box, const int32_t (&position)[3]) {
+      if constexpr (Tile::kCluster == 1) {
+        ptx::tma_load(box, map, full, position);
+      } else {
+        ptx::tma_load_multicast(box, map, full, (1 << Tile::kCluster) - 1, position);
+      }
+    };
+    if constexpr (kBackward) {  // panels of 64 columns, a row for each position of depth
+      const int32_t first = rank * kWeightRows;
+      RK_UNROLL
+      for (int32_t panel = 0; panel < Tile::kN / tile::kBoxChannels; ++panel) {
+        load(tile + (panel * kDepth + first) * tile::kRowBytes,
+             {column + panel * tile::kBoxChannels, tap, channel + first});
+      }
+    } else {  // a row for each column
+      const int32_t first = rank * kWeightRows;
+      load(tile + first * tile::kRowBytes, {channel, tap, column + first});
+    }
+  }
+  static constexpr int kWeightRows = (kBackward ? kDepth : Tile::kN) / Tile::kCluster;  // of a box
+
+  // ---- a consumer
+
+  static RK_DEVICE void multiply(Product& product, int32_t count, const OperandRing& ring,
+                                 typename OperandRing::Position& at, uint32_t stages, uint32_t consumer) {
+    typename OperandRing::Position previous = at;
+    for (int32_t i = 0; i < count; ++i) {
+      ring.await(at);
+      const uint32_t stage = stages + at.stage * kStageBytes;
+      product.start(stage + consumer * (kBytesA / kConsumers), stage + kBytesA);
+      if (i != 0) {  // while this stage is multiplied, the one before it can be refilled
+        product.wait_for_previous();
+        ring.release(previous);
+      }
+      previous = at;
+      at.advance();
+    }
+    product.wait();
+    if (count != 0) ring.release(previous);
+  }
+
+  static RK_DEVICE void consume(const Params& p, Epilogue& epilogue, const OperandRing& ring, uint32_t stages,
+                                uint32_t consumer) {
+    typename OperandRing::Position at;
+    for (TileWalk tile(p); tile.exists(); tile.advance()) {
+      const int phase = tile.phase();
+      const tile::ConvGeometry& conv = p.conv[phase];
+      Product product;
+      multiply(product, stages_of(conv), ring, at, stages, consumer);
+      const int32_t row = tile.first_row();
+      if (row >= conv.gemm_m()) continue;
+      epilogue.run(product, p.output[phase], conv, p.first_partial[phase] + row / Tile::kM, row,
+                   tile.first_column(), consumer);
+    }
+    epilogue.drain();
+  }
+
+  static RK_DEVICE void run(const Params& p) {
+    const uint32_t smem = ptx::smem_base();
+    const OperandRing ring = {smem + kBarriersAt};
+    Epilogue epilogue(p.epilogue, smem + kBoxesAt, smem + kScratchAt,
+                      smem + kBarriersAt + OperandRing::kBarrierBytes);
+    const uint32_t warp = ptx::shfl_idx(ptx::warp_id(), 0);  // the compiler sees that it is the warp's
+    const uint32_t warpgroup = warp / 4;
+    if (ptx::tid_x() == 0) {
+      ring.init();
+      epilogue.init();
+      ptx::fence_mbarrier_init();
+    }
+    ptx::cluster_arrive();
+    ptx::cluster_wait();
+    ptx::griddep_launch_dependents();
+    ptx::griddep_wait();
+
+    if (warpgroup == kProducer) {
+      ptx::setmaxnreg_dec<40>();
+      const bool one = ptx::elect_one();
+      if (warp % 4 == 0) {
+        if (one) load_operands(p, ring, smem);
+      } else if (tile::has_sources(kKind) && warp % 4 <= kConsumers) {
+        if (one) {
+          for (TileWalk tile(p); tile.exists(); tile.advance()) {
+            const int phase = tile.phase();
+            if (tile.first_row() < p.conv[phase].gemm_m())
+              epilogue.load_sources(p.output[phase], p.conv[phase], tile.first_row(), tile.first_column(),
+                                    warp % 4 - 1);
+          }
+        }
+      }
+      ptx::warp_sync();
+    } else {
+      ptx::setmaxnreg_inc<232>();
+      consume(p, epilogue, ring, smem, warpgroup);
+    }
+    // The other block may still copy to this one, or let go of its stages.
+    ptx::cluster_arrive();
+    ptx::cluster_wait();
+  }
+};
+
+template <class Format, class Tile, tile::EpilogueKind kKind>
+void launch_conv_gemm(const ConvGemm& gemm) {
+  using Kernel = ConvGemmKernel<Format, Tile, kKind>;
+  constexpr machine::ElementType kElement = Kernel::kElement;
+  const tile::Epilogue& epilogue = gemm.epilogue;
+  const tile::ConvGeometry& first = gemm.conv[0];
+  const int32_t filters = Kernel::kBackward ? first.channels : first.columns;
+  const int32_t channels = Kernel::kBackward ? first.columns : first.channels;
+  const uint64_t tap_bytes = static_cast<uint64_t>(channels) * 2;
+  typename Kernel::Params params = {};
+  params.weight = machine::encode(
+      {.type = kElement,
+       .rank = 3,
+       .data = gemm.weight,
+       .extent = {static_cast<uint64_t>(channels), static_cast<uint64_t>(gemm.taps),
+                  static_cast<uint64_t>(filters)},
+       .stride = {tap_bytes, static_cast<uint64_t>(gemm.taps) * tap_bytes},
+       .box = {tile::kBoxChannels, 1, Kernel::kWeightRows},
+       .element_stride = {1, 1, 1},
+       .swizzle = machine::Swizzle::span128});
+  params.source_data = gemm.source;
+  params.weight_data = gemm.weight;
+  params.epilogue = epilogue;
+  params.column_tiles = static_cast<uint32_t>((first.columns + Tile::kN - 1) / Tile::kN);
+  uint32_t partials = 0;
+  for (int i = 0; i < Kernel::kPhases; ++i) {
+    params.first_row_tile[i] = params.row_tiles;
+    params.first_partial[i] = partials;
+    if (i >= gemm.phases) continue;
+    const tile::ConvGeometry& conv = gemm.conv[i];
+    params.conv[i] = conv;
+    params.taps[i] = {conv.weight_first / conv.channels, conv.weight_tap_h / conv.channels,
+                      conv.weight_tap_w / conv.channels};
+    params.source[i] = tile::source_map(kElement, gemm.source, conv, Tile::kM);
+    params.output[i] = {
+        tile::output_map(kElement, epilogue.y, conv, tile::kBoxRows),
+        tile::output_map(kElement, epilogue.residual, conv, tile::kBoxRows),
+        tile::output_map(kElement, epilogue.statistics.bn_input, conv, tile::kBoxRows)};
+    const auto row_tiles = static_cast<uint32_t>((conv.gemm_m() + Tile::kM - 1) / Tile::kM);
+    partials += row_tiles;
+    params.row_tiles += (row_tiles + Tile::kCluster - 1) / Tile::kCluster * Tile::kCluster;
+  }
+  const uint32_t clusters =
+      std::min(params.row_tiles / Tile::kCluster * params.column_tiles,
+               std::max(1u, static_cast<uint32_t>(machine::sm_count()) / Tile::kCluster));
+  machine::launch<Kernel>({.grid = {.x = clusters * Tile::kCluster},
+                           .cluster = {.x = Tile::kCluster},
+                           .block = Kernel::kThreads,
+                           .smem = Kernel::kSmem,
+                           .stream = gemm.stream},
+                          params);
+}
+
+template <class Format, tile::EpilogueKind kKind>
+void launch_conv_tile(const ConvGemm& gemm) {
+  switch (gemm.tile) {
+    case ConvTile::t128x256: return launch_conv_gemm<Format, Tile128x256, kKind>(gemm);
+    case ConvTile::t256x128: return launch_conv_gemm<Format, Tile256x128, kKind>(gemm);
+    case ConvTile::t128x128: return launch_conv_gemm<Format, Tile128x128, kKind>(gemm);
+    case ConvTile::t256x64: return launch_conv_gemm<Format, Tile256x64, kKind>(gemm);
+  }
+  throw std::runtime_error("conv_gemm of sm_90: no such tile");
+}
+
+// The epilogue's kind is what the problem asks for; nothing but moments goes with moments.
+template <class Format>
+void launch_conv_fprop(const ConvGemm& gemm) {
+  using tile::EpilogueKind;
+  if (gemm.epilogue.statistics.kind == tile::Statistics::Kind::moments)
+    return launch_conv_tile<Format, EpilogueKind::moments>(gemm);
+  if (gemm.epilogue.residual != nullptr) return launch_conv_tile<Format, EpilogueKind::residual>(gemm);
+  launch_conv_tile<Format, EpilogueKind::plain>(gemm);
+}
+
+}  // namespace rk::sm90
