@@ -3,8 +3,6 @@
 
 namespace rk::sm90 {
 
-void launch_conv_dgrad_bf16(const ConvGemm& gemm) {
-  launch_conv_tile<tile::Bf16, tile::EpilogueKind::backward>(gemm);
-}
+void launch_conv_dgrad_bf16(const ConvGemm& gemm) { launch_conv_dgrad<tile::Bf16>(gemm); }
 
 }  // namespace rk::sm90

@@ -3,8 +3,6 @@
 
 namespace rk::sm90 {
 
-void launch_conv_dgrad_f16(const ConvGemm& gemm) {
-  launch_conv_tile<tile::F16, tile::EpilogueKind::backward>(gemm);
-}
+void launch_conv_dgrad_f16(const ConvGemm& gemm) { launch_conv_dgrad<tile::F16>(gemm); }
 
 }  // namespace rk::sm90

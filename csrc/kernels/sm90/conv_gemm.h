@@ -29,13 +29,14 @@
 #include <string>
 
 #include <launch.h>
-#include <ptx/barrier.h>
+#include <ptx/bulk.h>
 #include <ptx/cluster.h>
 #include <ptx/fence.h>
 #include <ptx/griddepcontrol.h>
 #include <ptx/ids.h>
 #include <ptx/setmaxnreg.h>
 #include <ptx/shared.h>
+#include <ptx/stmatrix.h>
 #include <ptx/tma.h>
 #include <ptx/warp.h>
 
@@ -47,7 +48,10 @@
 #include "tile/name.h"
 #include "tile/residual.h"
 #include "tile/sm90/box_epilogue.h"
+#include "tile/sm90/consumer.h"
+#include "tile/sm90/fragments.h"
 #include "tile/sm90/pixel_boxes.h"
+#include "tile/sm90/prologue.h"
 #include "tile/sm90/ring.h"
 #include "tile/sm90/warpgroup_product.h"
 
@@ -79,10 +83,10 @@ constexpr auto& conv_name() {
   }
 }
 
-template <class Format, class Tile, tile::EpilogueKind kKind>
+template <class Format, class Tile, tile::EpilogueKind kKind, class Prologue>
 struct ConvGemmKernel {
   static constexpr bool kBackward = kKind == tile::EpilogueKind::backward;
-  static constexpr int kPhases = kBackward ? kDgradPhasesPerLaunch : 1;
+  static constexpr int kPhases = kBackward && !Prologue::kTransforms ? kDgradPhasesPerLaunch : 1;
   static constexpr machine::ElementType kElement = FormatTraits<Format>::kElement;
 
   // Where a phase's filters' taps lie in memory: tap (h, w) is number first + h step_h + w step_w.
@@ -92,6 +96,7 @@ struct ConvGemmKernel {
 
   struct Params {
     machine::TensorMap source[kPhases];
+    machine::TensorMap second, transformed;  // of the prologue, if it has them
     machine::TensorMap weight;
     tile::OutputMaps output[kPhases];
     tile::ConvGeometry conv[kPhases];
@@ -102,29 +107,41 @@ struct ConvGemmKernel {
     uint32_t row_tiles, column_tiles;
     const void* source_data;  // for spans() alone
     const void* weight_data;
+    typename Prologue::Params prologue;
     tile::Epilogue epilogue;
   };
 
-  static constexpr auto kNameParts = tile::join_names(conv_name<kKind>(), Format::kName, Tile::kName);
+  static constexpr auto kNameParts = [] {
+    if constexpr (Prologue::kTransforms) {
+      return tile::join_names(conv_name<kKind>(), Format::kName, Tile::kName, Prologue::kName);
+    } else {
+      return tile::join_names(conv_name<kKind>(), Format::kName, Tile::kName);
+    }
+  }();
   static constexpr const char* kName = kNameParts.data();
   static constexpr uint32_t kThreads = kConvThreads;
   static constexpr uint32_t kMinBlocks = 1;
 
-  static constexpr int kBlocks = Tile::kM / kConsumers / tile::kBoxRows;  // of a consumer
+  static constexpr int kBlocks = Tile::kM / tile::kConsumers / tile::kBoxRows;  // of a consumer
   static constexpr int kDepth = tile::kBoxChannels;                       // of a stage
   static constexpr machine::Major kMajorB = kBackward ? machine::Major::mn : machine::Major::k;
   using Product = tile::WarpgroupProduct<FormatTraits<Format>::kMatrix, kBlocks, Tile::kN, kMajorB>;
-  using Epilogue = tile::BoxEpilogue<Format, kKind, kConsumers, kBlocks, Tile::kN>;
+  using Epilogue = tile::BoxEpilogue<Format, kKind, kBlocks, Tile::kN>;
 
   static constexpr uint32_t kBytesA = Tile::kM * tile::kRowBytes;
   static constexpr uint32_t kBytesB = Tile::kN * tile::kRowBytes;
-  static constexpr uint32_t kStageBytes = kBytesA + kBytesB;
+  // A stage: the source, the prologue's second source, the weights, the prologue's vectors.
+  static constexpr uint32_t kSourceBytes = Prologue::kSources * kBytesA;
+  static constexpr uint32_t kVectorsAt = kSourceBytes + kBytesB;
+  static constexpr uint32_t kLoadedBytes = kVectorsAt + Prologue::kVectors * tile::kVectorBytes;
+  static constexpr uint32_t kStageBytes = (kLoadedBytes + 1023) / 1024 * 1024;
+  static_assert(!Prologue::kTransforms || kBlocks == 1, "a consumer holds the fragments of 64 rows");
   static constexpr uint32_t kMost = 227 * 1024;
   static constexpr uint32_t kBarriers = 256;  // room for all
   static constexpr uint32_t kBesideStages = Epilogue::kBoxMemory + Epilogue::kScratchMemory + kBarriers;
   static constexpr int kStages = std::min<int>(5, (kMost - kBesideStages) / kStageBytes);
   static_assert(kStages >= 3, "two stages land while one is multiplied");
-  using OperandRing = tile::Ring<kStages, kConsumers * 4, Tile::kCluster>;
+  using OperandRing = tile::Ring<kStages, tile::kConsumers * 4, Tile::kCluster>;
 
   // Stages and boxes start at multiples of 1024, where the swizzle does.
   static constexpr uint32_t kBoxesAt = kStages * kStageBytes;
@@ -133,7 +150,7 @@ struct ConvGemmKernel {
   static constexpr uint32_t kSmem = kBarriersAt + kBarriers;
   static_assert(OperandRing::kBarrierBytes + Epilogue::kBarrierMemory <= kBarriers, "the barriers have room");
 
-  static std::array<machine::Span, 14> spans(const Params& p) {
+  static auto spans(const Params& p) {
     using machine::Role;
     const tile::ConvGeometry& conv = p.conv[0];
     const tile::Epilogue& epilogue = p.epilogue;
@@ -142,7 +159,8 @@ struct ConvGemmKernel {
     const int64_t vector_bytes = int64_t{conv.columns} * 4;
     const int64_t output_bytes = conv.output_elements() * 2;
     const int64_t mask_bytes = conv.output_elements() / conv.columns * ((conv.columns + 31) / 32) * 4;
-    return {{{p.source_data, conv.source_elements() * 2, Role::activation, "x"},
+    const std::array<machine::Span, 12> own = {
+        {{p.source_data, conv.source_elements() * 2, Role::activation, "x"},
              {p.weight_data, conv.weight_elements() * 2, Role::weight, "weight"},
              {epilogue.residual, output_bytes, Role::activation, "residual"},
              {epilogue.residual_mask, mask_bytes, Role::activation, "residual_mask"},
@@ -156,6 +174,11 @@ struct ConvGemmKernel {
              {kBackward ? statistics.bn.bias : affine.bias, vector_bytes, Role::vector, "shift"},
              {kBackward ? statistics.bn.mean : affine.mean, vector_bytes, Role::vector, "mean"},
              {affine.var, vector_bytes, Role::vector, "var"}}};
+    const tile::PrologueSpans loads =
+        Prologue::spans(p.prologue, conv.source_elements() / conv.channels, conv.channels);
+    std::array<machine::Span, own.size() + loads.size()> all = {};
+    std::copy(loads.begin(), loads.end(), std::copy(own.begin(), own.end(), all.begin()));
+    return all;
   }
 
   // This block's tiles, in the order in which everybody in it walks over them.
@@ -202,14 +225,27 @@ struct ConvGemmKernel {
         for (int32_t w = 0; w < conv.w.taps; ++w) {
           const int32_t tap = taps.first + h * taps.step_h + w * taps.step_w;
           for (int32_t channel = 0; channel < conv.channels; channel += kDepth) {
-            const uint32_t full = ring.acquire(at, kStageBytes);
+            const uint32_t full = ring.acquire(at, kLoadedBytes);
             const uint32_t stage = stages + at.stage * kStageBytes;
             tile::load_source(stage, p.source[phase], full, conv, row, channel, h, w);
-            load_weights(p.weight, stage + kBytesA, full, tile.first_column(), tap, channel);
+            load_weights(p.weight, stage + kSourceBytes, full, tile.first_column(), tap, channel);
+            if constexpr (Prologue::kTransforms) load_for_prologue(p, stage, full, row, channel);
             at.advance();
           }
         }
       }
+    }
+  }
+
+  static RK_DEVICE void load_for_prologue(const Params& p, uint32_t stage, uint32_t full,
+                                          const tile::PixelRow& row, int32_t channel) {
+    const tile::ConvGeometry& conv = p.conv[0];
+    if constexpr (Prologue::kSources == 2)
+      tile::load_source(stage + kBytesA, p.second, full, conv, row, channel, 0, 0);
+    RK_UNROLL
+    for (int i = 0; i < Prologue::kVectors; ++i) {
+      ptx::bulk_load(stage + kVectorsAt + i * tile::kVectorBytes,
+                     Prologue::vector(p.prologue, i, conv.channels) + channel, tile::kVectorBytes, full);
     }
   }
 
@@ -246,7 +282,7 @@ struct ConvGemmKernel {
     for (int32_t i = 0; i < count; ++i) {
       ring.await(at);
       const uint32_t stage = stages + at.stage * kStageBytes;
-      product.start(stage + consumer * (kBytesA / kConsumers), stage + kBytesA);
+      product.start(stage + consumer * (kBytesA / tile::kConsumers), stage + kSourceBytes);
       if (i != 0) {  // while this stage is multiplied, the one before it can be refilled
         product.wait_for_previous();
         ring.release(previous);
@@ -258,6 +294,59 @@ struct ConvGemmKernel {
     if (count != 0) ring.release(previous);
   }
 
+  // The same where the source is transformed on the way: the consumers' turns of transforming and multiplying
+  // interleave by themselves. The blocks of the first column of tiles also write what they have made.
+  static RK_DEVICE void transform_and_multiply(const Params& p, Product& product, const TileWalk& tile,
+                                               const OperandRing& ring, typename OperandRing::Position& at,
+                                               uint32_t stages, uint32_t consumer) {
+    const tile::ConvGeometry& conv = p.conv[0];
+    const int32_t row = tile.first_row() + static_cast<int32_t>(consumer) * tile::kBoxRows;
+    const uint32_t slab = tile::warp_of_consumer() * tile::kSlabRows;
+    const bool writes = tile.first_column() == 0 && Prologue::transformed(p.prologue) != nullptr;
+    Prologue prologue(p.prologue, conv.channels);
+    prologue.begin(row + static_cast<int32_t>(slab + ptx::lane_id() / 4), conv.gemm_m());
+    prologue.prefetch(0);
+    typename Product::Fragments fragments;
+    typename OperandRing::Position previous = at;
+    const auto finish_previous = [&] {
+      product.wait(fragments);
+      if (writes && tile::leads_consumer()) ptx::bulk_wait_read<0>();
+      ring.release(previous);
+    };
+    for (int32_t channel = 0; channel < conv.channels; channel += kDepth) {
+      ring.await(at);
+      if (channel != 0) finish_previous();
+      const uint32_t stage = stages + at.stage * kStageBytes;
+      const uint32_t source = stage + consumer * tile::kBoxBytes;
+      RK_UNROLL
+      for (uint32_t step = 0; step < Product::kSteps; ++step) {
+        const uint32_t chunk = 2 * step;
+        float values[8], second[8] = {};
+        tile::read_fragment<Format>(source, slab, chunk, values);
+        if constexpr (Prologue::kSources == 2)
+          tile::read_fragment<Format>(source + kBytesA, slab, chunk, second);
+        uint32_t (&word)[4] = fragments[step].registers();
+        prologue.transform(stage + kVectorsAt, chunk, second, writes, values, word);
+        if (!writes) continue;
+        ptx::stmatrix_x4(tile::matrix_row(source, slab, chunk), word);
+        if (chunk % 4 == 2) prologue.write_mask(channel + static_cast<int32_t>(chunk / 4) * 32);
+      }
+      if (writes) {
+        ptx::fence_proxy_async();
+        tile::consumer_barrier(consumer);
+        if (tile::leads_consumer()) {
+          ptx::tma_store(p.transformed, source, {channel, row});
+          ptx::bulk_commit();
+        }
+      }
+      prologue.prefetch(channel + kDepth);
+      product.start(fragments, stage + kSourceBytes);
+      previous = at;
+      at.advance();
+    }
+    finish_previous();
+  }
+
   static RK_DEVICE void consume(const Params& p, Epilogue& epilogue, const OperandRing& ring, uint32_t stages,
                                 uint32_t consumer) {
     typename OperandRing::Position at;
@@ -265,7 +354,11 @@ struct ConvGemmKernel {
       const int phase = tile.phase();
       const tile::ConvGeometry& conv = p.conv[phase];
       Product product;
-      multiply(product, stages_of(conv), ring, at, stages, consumer);
+      if constexpr (Prologue::kTransforms) {
+        transform_and_multiply(p, product, tile, ring, at, stages, consumer);
+      } else {
+        multiply(product, stages_of(conv), ring, at, stages, consumer);
+      }
       const int32_t row = tile.first_row();
       if (row >= conv.gemm_m()) continue;
       epilogue.run(product, p.output[phase], conv, p.first_partial[phase] + row / Tile::kM, row,
@@ -296,7 +389,7 @@ struct ConvGemmKernel {
       const bool one = ptx::elect_one();
       if (warp % 4 == 0) {
         if (one) load_operands(p, ring, smem);
-      } else if (tile::has_sources(kKind) && warp % 4 <= kConsumers) {
+      } else if (tile::has_sources(kKind) && warp % 4 <= tile::kConsumers) {
         if (one) {
           for (TileWalk tile(p); tile.exists(); tile.advance()) {
             const int phase = tile.phase();
@@ -317,9 +410,9 @@ struct ConvGemmKernel {
   }
 };
 
-template <class Format, class Tile, tile::EpilogueKind kKind>
-void launch_conv_gemm(const ConvGemm& gemm) {
-  using Kernel = ConvGemmKernel<Format, Tile, kKind>;
+template <class Format, class Tile, tile::EpilogueKind kKind, class Prologue>
+void launch_conv_gemm(const ConvGemm& gemm, const typename Prologue::Params& prologue) {
+  using Kernel = ConvGemmKernel<Format, Tile, kKind, Prologue>;
   constexpr machine::ElementType kElement = Kernel::kElement;
   const tile::Epilogue& epilogue = gemm.epilogue;
   const tile::ConvGeometry& first = gemm.conv[0];
@@ -339,7 +432,13 @@ void launch_conv_gemm(const ConvGemm& gemm) {
        .swizzle = machine::Swizzle::span128});
   params.source_data = gemm.source;
   params.weight_data = gemm.weight;
+  params.prologue = prologue;
   params.epilogue = epilogue;
+  if (const void* second = Prologue::second_source(prologue))
+    params.second = tile::matrix_map(kElement, second, first.gemm_m(), first.channels, Tile::kM);
+  if (const void* transformed = Prologue::transformed(prologue))
+    params.transformed =
+        tile::matrix_map(kElement, transformed, first.gemm_m(), first.channels, tile::kBoxRows);
   params.column_tiles = static_cast<uint32_t>((first.columns + Tile::kN - 1) / Tile::kN);
   uint32_t partials = 0;
   for (int i = 0; i < Kernel::kPhases; ++i) {
@@ -370,25 +469,64 @@ void launch_conv_gemm(const ConvGemm& gemm) {
                           params);
 }
 
-template <class Format, tile::EpilogueKind kKind>
-void launch_conv_tile(const ConvGemm& gemm) {
-  switch (gemm.tile) {
-    case ConvTile::t128x256: return launch_conv_gemm<Format, Tile128x256, kKind>(gemm);
-    case ConvTile::t256x128: return launch_conv_gemm<Format, Tile256x128, kKind>(gemm);
-    case ConvTile::t128x128: return launch_conv_gemm<Format, Tile128x128, kKind>(gemm);
-    case ConvTile::t256x64: return launch_conv_gemm<Format, Tile256x64, kKind>(gemm);
+// Which tiles there are for which prologue; the choice ends in an explicit refusal.
+template <class Format, tile::EpilogueKind kKind, class Prologue>
+void launch_conv_tile(const ConvGemm& gemm, const typename Prologue::Params& prologue) {
+  if (gemm.tile == ConvTile::t128x128)
+    return launch_conv_gemm<Format, Tile128x128, kKind, Prologue>(gemm, prologue);
+  if constexpr (Prologue::kTransforms) {
+    if (gemm.tile == ConvTile::t128x64)
+      return launch_conv_gemm<Format, Tile128x64, kKind, Prologue>(gemm, prologue);
+  } else {
+    if (gemm.tile == ConvTile::t256x128)
+      return launch_conv_gemm<Format, Tile256x128, kKind, Prologue>(gemm, prologue);
+    if (gemm.tile == ConvTile::t256x64)
+      return launch_conv_gemm<Format, Tile256x64, kKind, Prologue>(gemm, prologue);
   }
-  throw std::runtime_error("conv_gemm of sm_90: no such tile");
+  if constexpr (Prologue::kSources == 1) {
+    if (gemm.tile == ConvTile::t128x256)
+      return launch_conv_gemm<Format, Tile128x256, kKind, Prologue>(gemm, prologue);
+  }
+  throw std::runtime_error(std::string(conv_name<kKind>()) + ": no kernel for tile " +
+                           std::to_string(static_cast<int>(gemm.tile)) + " and this prologue");
+}
+
+template <class Format, bool kResidual>
+void launch_conv_normalised(const ConvGemm& gemm) {
+  using Prologue = tile::NormalisedBoxes<Format, kResidual>;
+  using Element = typename Format::Element;
+  const Normalise& normalise = *gemm.normalise;
+  launch_conv_tile<Format, tile::EpilogueKind::moments, Prologue>(
+      gemm, {.affine = normalise.affine,
+             .residual = static_cast<const Element*>(normalise.residual),
+             .a = static_cast<Element*>(gemm.transformed),
+             .mask = gemm.transformed_mask,
+             .relu = normalise.relu});
 }
 
 // The epilogue's kind is what the problem asks for; nothing but moments goes with moments.
 template <class Format>
 void launch_conv_fprop(const ConvGemm& gemm) {
   using tile::EpilogueKind;
+  using AsBoxes = tile::AsBoxes<Format>;
+  if (gemm.normalise != nullptr && gemm.normalise->residual != nullptr)
+    return launch_conv_normalised<Format, true>(gemm);
+  if (gemm.normalise != nullptr) return launch_conv_normalised<Format, false>(gemm);
   if (gemm.epilogue.statistics.kind == tile::Statistics::Kind::moments)
-    return launch_conv_tile<Format, EpilogueKind::moments>(gemm);
-  if (gemm.epilogue.residual != nullptr) return launch_conv_tile<Format, EpilogueKind::residual>(gemm);
-  launch_conv_tile<Format, EpilogueKind::plain>(gemm);
+    return launch_conv_tile<Format, EpilogueKind::moments, AsBoxes>(gemm, {});
+  if (gemm.epilogue.residual != nullptr)
+    return launch_conv_tile<Format, EpilogueKind::residual, AsBoxes>(gemm, {});
+  launch_conv_tile<Format, EpilogueKind::plain, AsBoxes>(gemm, {});
+}
+
+template <class Format>
+void launch_conv_dgrad(const ConvGemm& gemm) {
+  using tile::EpilogueKind;
+  if (gemm.gradient == nullptr)
+    return launch_conv_tile<Format, EpilogueKind::backward, tile::AsBoxes<Format>>(gemm, {});
+  launch_conv_tile<Format, EpilogueKind::backward, tile::BnGradientBoxes<Format>>(
+      gemm,
+      {.gradient = *gemm.gradient, .dy = static_cast<typename Format::Element*>(gemm.transformed)});
 }
 
 }  // namespace rk::sm90

@@ -8,11 +8,12 @@
 
 #include <cstdint>
 
+#include "tile/sm90/consumer.h"
+
 namespace rk::sm90 {
 
-constexpr int kConsumers = 2;  // warpgroups
-constexpr int kProducer = kConsumers;  // the warpgroup that comes after them
-constexpr uint32_t kConvThreads = (kConsumers + 1) * 128;
+constexpr uint32_t kProducer = tile::kConsumers;  // the warpgroup that comes after the consumers
+constexpr uint32_t kConvThreads = (tile::kConsumers + 1) * 128;
 
 // Blocks of a cluster take tiles of the same columns, one below the other, and load each half of the weights
 // for both.
@@ -37,6 +38,12 @@ struct Tile128x128 {
 struct Tile256x64 {
   static constexpr char kName[] = "256x64";
   static constexpr int kM = 256, kN = 64, kCluster = 2;
+};
+
+// For 64 filters where the source is transformed on load: a consumer holds the fragments of 64 rows alone.
+struct Tile128x64 {
+  static constexpr char kName[] = "128x64";
+  static constexpr int kM = 128, kN = 64, kCluster = 2;
 };
 
 }  // namespace rk::sm90

@@ -12,7 +12,7 @@
 namespace rk::sm90 {
 
 // A tile of conv_gemm: GEMM rows x columns; the shapes are in conv_tiles.h.
-enum class ConvTile : uint8_t { t128x256, t256x128, t128x128, t256x64 };
+enum class ConvTile : uint8_t { t128x256, t256x128, t128x128, t256x64, t128x64 };
 
 constexpr int kDgradPhasesPerLaunch = 4;
 
@@ -23,6 +23,10 @@ struct ConvGemm {
   int phases;  // of conv that exist; fprop has one
   tile::ConvGeometry conv[kDgradPhasesPerLaunch];
   const void* source;
+  const Normalise* normalise;  // fprop: source is multiplied normalised; or null
+  const BnGradient* gradient;  // dgrad: BatchNorm's gradient of source is multiplied; or null
+  void* transformed;           // what is multiplied, written too; fprop: or null
+  uint32_t* transformed_mask;  // fprop: bit = channel, set where transformed > 0; or null
   const void* weight;  // [k, r, s, c], in dgrad too
   int32_t taps;        // r s
   tile::Epilogue epilogue;

@@ -14,12 +14,10 @@
 
 #include <cstdint>
 
-#include <ptx/barrier.h>
 #include <ptx/bulk.h>
 #include <ptx/fence.h>
 #include <ptx/global.h>
 #include <ptx/ids.h>
-#include <ptx/ldmatrix.h>
 #include <ptx/shared.h>
 #include <ptx/stmatrix.h>
 #include <ptx/warp.h>
@@ -29,6 +27,8 @@
 #include "tile/conv_geometry.h"
 #include "tile/epilogue.h"
 #include "tile/epilogue_params.h"
+#include "tile/sm90/consumer.h"
+#include "tile/sm90/fragments.h"
 #include "tile/sm90/pixel_boxes.h"
 #include "tile/sm90/ring.h"
 #include "tile/statistics.h"
@@ -38,7 +38,6 @@ namespace rk::tile {
 
 constexpr int kBoxRows = 64;  // of a warpgroup: the m of wgmma
 constexpr uint32_t kBoxBytes = kBoxRows * kRowBytes;
-constexpr int kSlabRows = 16;  // of a warp
 
 // What an epilogue can do; what it cannot costs it neither registers nor shared memory.
 enum class EpilogueKind : uint8_t {
@@ -60,25 +59,25 @@ struct OutputMaps {
   machine::TensorMap y, residual, bn_input;
 };
 
-// kWarpgroups share a tile by rows; each has kBlocks boxes of 64 rows, one below the other.
-template <class Format, EpilogueKind kKind, int kWarpgroups, int kBlocks, int kColumns>
+// kConsumers share a tile by rows; each has kBlocks boxes of 64 rows, one below the other.
+template <class Format, EpilogueKind kKind, int kBlocks, int kColumns>
 class BoxEpilogue {
   static constexpr int kBoxes = kColumns / kBoxChannels;
   static constexpr int kOutputBoxes = 2;
   static constexpr int kSourceBoxes = has_sources(kKind) ? 2 : 0;
-  static constexpr int kWarps = kWarpgroups * 4;
-  static constexpr uint32_t kRows = kWarpgroups * kBlocks * kBoxRows;
+  static constexpr int kWarps = kConsumers * 4;
+  static constexpr uint32_t kRows = kConsumers * kBlocks * kBoxRows;
 
  public:
   using SourceRing = Ring<kSourceBoxes == 0 ? 1 : kSourceBoxes, 4>;
 
   // Shared memory: boxes first, which start at multiples of 1024.
-  static constexpr uint32_t kBoxMemory = kWarpgroups * (kOutputBoxes + kSourceBoxes) * kBoxBytes;
+  static constexpr uint32_t kBoxMemory = kConsumers * (kOutputBoxes + kSourceBoxes) * kBoxBytes;
   // Three values of every warp and channel of two boxes: while one is merged, the next is filled.
   static constexpr uint32_t kScratchBytes = kWarps * kBoxChannels * 3 * 4;
   static constexpr uint32_t kScratchMemory = has_statistics(kKind) ? 2 * kScratchBytes : 0;
   static constexpr uint32_t kBarrierMemory =
-      kSourceBoxes == 0 ? 0 : kWarpgroups * SourceRing::kBarrierBytes;
+      kSourceBoxes == 0 ? 0 : kConsumers * SourceRing::kBarrierBytes;
 
   // boxes, scratch and barriers: as many bytes as said above.
   RK_DEVICE BoxEpilogue(const Epilogue& epilogue, uint32_t boxes, uint32_t scratch, uint32_t barriers)
@@ -88,26 +87,26 @@ class BoxEpilogue {
   RK_DEVICE void init() const {
     if constexpr (kSourceBoxes != 0) {
       RK_UNROLL
-      for (uint32_t i = 0; i < kWarpgroups; ++i) source_ring(i).init();
+      for (uint32_t i = 0; i < kConsumers; ++i) source_ring(i).init();
     }
   }
 
   // ---- the producer of `warpgroup`'s source boxes: one thread
 
   RK_DEVICE void load_sources(const OutputMaps& maps, const ConvGeometry& conv, int32_t first_row,
-                              int32_t first_column, uint32_t warpgroup) {
+                              int32_t first_column, uint32_t consumer) {
     if constexpr (kSourceBoxes != 0) {
-      const SourceRing ring = source_ring(warpgroup);
+      const SourceRing ring = source_ring(consumer);
       const auto load = [&](const machine::TensorMap& map, const PixelRow& row, int32_t channel) {
         const uint32_t full = ring.acquire(source_, kBoxBytes);
-        load_output(source_box(warpgroup, source_.stage), map, full, conv, row, channel);
+        load_output(source_box(consumer, source_.stage), map, full, conv, row, channel);
         source_.advance();
       };
       for (int32_t box = 0; box < kBoxes; ++box) {
         const int32_t channel = first_column + box * kBoxChannels;
         if (channel >= conv.columns) break;
         for (int32_t block = 0; block < kBlocks; ++block) {
-          const PixelRow row(conv, block_row(first_row, warpgroup, block));
+          const PixelRow row(conv, block_row(first_row, consumer, block));
           if (epilogue_.residual != nullptr) load(maps.residual, row, channel);
           if (reads_bn_input()) load(maps.bn_input, row, channel);
         }
@@ -121,7 +120,7 @@ class BoxEpilogue {
   // row_tile: the tile's place in the statistics' partials.
   template <class Product>
   RK_DEVICE void run(const Product& product, const OutputMaps& maps, const ConvGeometry& conv,
-                     int64_t row_tile, int32_t first_row, int32_t first_column, uint32_t warpgroup) {
+                     int64_t row_tile, int32_t first_row, int32_t first_column, uint32_t consumer) {
     RK_UNROLL
     for (int32_t box = 0; box < kBoxes; ++box) {
       const int32_t channel = first_column + box * kBoxChannels;
@@ -134,19 +133,19 @@ class BoxEpilogue {
       RunningStatistics<2> statistics;
       RK_UNROLL
       for (int32_t block = 0; block < kBlocks; ++block) {
-        finish_box(product.block(block), box, maps, conv, block_row(first_row, warpgroup, block), channel,
-                   warpgroup, coefficients, statistics);
+        finish_box(product.block(block), box, maps, conv, block_row(first_row, consumer, block), channel,
+                   consumer, coefficients, statistics);
       }
       if constexpr (has_statistics(kKind)) {
         if (epilogue_.statistics.kind != Statistics::Kind::none)
-          merge_statistics(statistics, conv, row_tile, first_row, channel, warpgroup);
+          merge_statistics(statistics, conv, row_tile, first_row, channel, consumer);
       }
     }
   }
 
-  // The leader of a warpgroup, when it has nothing more to do: the boxes must be read before the block ends.
+  // The leader of a consumer, when it has nothing more to do: the boxes must be read before the block ends.
   RK_DEVICE void drain() const {
-    if (is_leader()) ptx::bulk_wait_read<0>();
+    if (leads_consumer()) ptx::bulk_wait_read<0>();
   }
 
  private:
@@ -157,75 +156,23 @@ class BoxEpilogue {
     return kBackward && epilogue_.statistics.kind != Statistics::Kind::none;
   }
 
-  static RK_DEVICE int32_t block_row(int32_t first_row, uint32_t warpgroup, int32_t block) {
-    return first_row + (static_cast<int32_t>(warpgroup) * kBlocks + block) * kBoxRows;
+  static RK_DEVICE int32_t block_row(int32_t first_row, uint32_t consumer, int32_t block) {
+    return first_row + (static_cast<int32_t>(consumer) * kBlocks + block) * kBoxRows;
   }
 
-  static RK_DEVICE uint32_t warp() { return ptx::warp_id() % 4; }
-  static RK_DEVICE bool is_leader() { return ptx::tid_x() % 128 == 0; }
+  static RK_DEVICE uint32_t slab() { return warp_of_consumer() * kSlabRows; }  // the warp's first row in a box
 
-  RK_DEVICE uint32_t output_box(uint32_t warpgroup, uint32_t i) const {
-    return boxes_ + (warpgroup * kOutputBoxes + i) * kBoxBytes;
+  RK_DEVICE uint32_t output_box(uint32_t consumer, uint32_t i) const {
+    return boxes_ + (consumer * kOutputBoxes + i) * kBoxBytes;
   }
-  RK_DEVICE uint32_t source_box(uint32_t warpgroup, uint32_t i) const {
-    return boxes_ + (kWarpgroups * kOutputBoxes + warpgroup * kSourceBoxes + i) * kBoxBytes;
+  RK_DEVICE uint32_t source_box(uint32_t consumer, uint32_t i) const {
+    return boxes_ + (kConsumers * kOutputBoxes + consumer * kSourceBoxes + i) * kBoxBytes;
   }
-  RK_DEVICE SourceRing source_ring(uint32_t warpgroup) const {
-    return {barriers_ + warpgroup * SourceRing::kBarrierBytes};
-  }
-
-  static RK_DEVICE void barrier(uint32_t warpgroup) {
-    if (warpgroup == 0) {
-      ptx::barrier_sync<1>(128);
-    } else {
-      ptx::barrier_sync<2>(128);
-    }
+  RK_DEVICE SourceRing source_ring(uint32_t consumer) const {
+    return {barriers_ + consumer * SourceRing::kBarrierBytes};
   }
 
   // ---- one box: 64 rows from `row` on, 64 channels from `channel` on
-
-  // The words of a mask for a lane's two rows: 64 channels each, or nothing where there is no mask, no row or
-  // no channel.
-  struct MaskRows {
-    uint32_t word[2][2];
-
-    // `absent`: what stands for a mask that does not exist.
-    RK_DEVICE void load(const uint32_t* mask, const int64_t (&pixel)[2], const bool (&exists)[2],
-                        int32_t columns, int32_t channel) {
-      const int32_t words = (columns + 31) / 32;
-      RK_UNROLL
-      for (int r = 0; r < 2; ++r) {
-        RK_UNROLL
-        for (int i = 0; i < 2; ++i) {
-          const bool there = mask != nullptr && exists[r] && channel / 32 + i < words;
-          word[r][i] = there ? ptx::ld_global_nc(mask + pixel[r] * words + channel / 32 + i) : ~0u;
-        }
-      }
-    }
-
-    // Value e of a fragment: (row 0, two channels), (row 1, the same), and so for the next eight channels.
-    RK_DEVICE void apply(uint32_t chunk, float (&values)[8]) const {
-      RK_UNROLL
-      for (uint32_t e = 0; e < 8; ++e) {
-        const uint32_t bit = (chunk + e / 4) * 8 + ptx::lane_id() % 4 * 2 + e % 2;
-        if ((word[e / 2 % 2][bit / 32] >> (bit % 32)) % 2 == 0) values[e] = 0.f;
-      }
-    }
-  };
-
-  // The address that ldmatrix and stmatrix want from a lane for chunks `chunk` and `chunk + 1` of the warp's
-  // 16 rows: four matrices, in the order of the accumulators.
-  static RK_DEVICE uint32_t matrix_row(uint32_t box, uint32_t chunk) {
-    const uint32_t lane = ptx::lane_id();
-    return box + swizzled(warp() * kSlabRows + lane % 16, chunk + lane / 16);
-  }
-
-  static RK_DEVICE void read_fragment(uint32_t box, uint32_t chunk, float (&values)[8]) {
-    uint32_t word[4];
-    ptx::ldmatrix_x4(word, matrix_row(box, chunk));
-    RK_UNROLL
-    for (int i = 0; i < 4; ++i) Format::unpack_pair(word[i], values[2 * i], values[2 * i + 1]);
-  }
 
   // Coefficient e % 2 of the channels that values e and e + 2 of a fragment belong to, from the lane that
   // loaded it.
@@ -252,20 +199,20 @@ class BoxEpilogue {
 
   template <class Accumulator>
   RK_DEVICE void finish_box(const Accumulator& acc, int32_t box, const OutputMaps& maps,
-                            const ConvGeometry& conv, int32_t row, int32_t channel, uint32_t warpgroup,
+                            const ConvGeometry& conv, int32_t row, int32_t channel, uint32_t consumer,
                             const Coefficients& coefficients, RunningStatistics<2>& statistics) {
-    const uint32_t out = output_box(warpgroup, output_);
+    const uint32_t out = output_box(consumer, output_);
     [[maybe_unused]] uint32_t residual = 0, bn_input = 0;
     [[maybe_unused]] typename SourceRing::Position residual_at, bn_input_at;
     if constexpr (kSourceBoxes != 0) {
-      if (epilogue_.residual != nullptr) residual = await_source(warpgroup, residual_at);
-      if (reads_bn_input()) bn_input = await_source(warpgroup, bn_input_at);
+      if (epilogue_.residual != nullptr) residual = await_source(consumer, residual_at);
+      if (reads_bn_input()) bn_input = await_source(consumer, bn_input_at);
     }
     [[maybe_unused]] MaskRows residual_mask, mask;
     if constexpr (kBackward) load_masks(conv, row, channel, residual_mask, mask);
 
-    if (is_leader()) ptx::bulk_wait_read<kOutputBoxes - 1>();
-    barrier(warpgroup);  // the box is free
+    if (leads_consumer()) ptx::bulk_wait_read<kOutputBoxes - 1>();
+    consumer_barrier(consumer);  // the box is free
     RK_UNROLL
     for (uint32_t chunk = 0; chunk < kChunksPerRow; chunk += 2) {
       float values[8];
@@ -278,7 +225,7 @@ class BoxEpilogue {
       if constexpr (kSourceBoxes != 0) {
         if (epilogue_.residual != nullptr) {
           float skip[8];
-          read_fragment(residual, chunk, skip);
+          read_fragment<Format>(residual, slab(), chunk, skip);
           if constexpr (kBackward) residual_mask.apply(chunk, skip);
           RK_UNROLL
           for (int e = 0; e < 8; ++e) values[e] += skip[e];
@@ -293,12 +240,11 @@ class BoxEpilogue {
         for (float& value : values) value = relu(value);
       }
       uint32_t word[4];
-      RK_UNROLL
-      for (int i = 0; i < 4; ++i) word[i] = Format::pack_pair(values[2 * i], values[2 * i + 1]);
-      ptx::stmatrix_x4(matrix_row(out, chunk), word);
+      pack_fragment<Format>(values, word);
+      ptx::stmatrix_x4(matrix_row(out, slab(), chunk), word);
     }
     if constexpr (kSourceBoxes != 0) {
-      if (epilogue_.residual != nullptr) source_ring(warpgroup).release(residual_at);
+      if (epilogue_.residual != nullptr) source_ring(consumer).release(residual_at);
     }
     if constexpr (has_statistics(kKind)) {
       if (epilogue_.statistics.kind != Statistics::Kind::none) {
@@ -307,11 +253,11 @@ class BoxEpilogue {
       }
     }
     if constexpr (kBackward) {
-      if (reads_bn_input()) source_ring(warpgroup).release(bn_input_at);
+      if (reads_bn_input()) source_ring(consumer).release(bn_input_at);
     }
     ptx::fence_proxy_async();
-    barrier(warpgroup);  // the box is full
-    if (is_leader()) {
+    consumer_barrier(consumer);  // the box is full
+    if (leads_consumer()) {
       store_output(maps.y, out, conv, PixelRow(conv, row), channel);
       ptx::bulk_commit();
     }
@@ -325,11 +271,11 @@ class BoxEpilogue {
   }
 
   // Waits for the next source box; `at` says later which one it was.
-  RK_DEVICE uint32_t await_source(uint32_t warpgroup, typename SourceRing::Position& at) {
+  RK_DEVICE uint32_t await_source(uint32_t consumer, typename SourceRing::Position& at) {
     at = source_;
-    source_ring(warpgroup).await(at);
+    source_ring(consumer).await(at);
     source_.advance();
-    return source_box(warpgroup, at.stage);
+    return source_box(consumer, at.stage);
   }
 
   RK_DEVICE void load_masks(const ConvGeometry& conv, int32_t row, int32_t channel, MaskRows& residual_mask,
@@ -339,7 +285,7 @@ class BoxEpilogue {
     const bool masked = epilogue_.mask != nullptr || epilogue_.residual_mask != nullptr;
     RK_UNROLL
     for (int r = 0; r < 2; ++r) {
-      const int32_t m = row + static_cast<int32_t>(warp() * kSlabRows + ptx::lane_id() / 4 + r * 8);
+      const int32_t m = row + static_cast<int32_t>(slab() + ptx::lane_id() / 4 + r * 8);
       exists[r] = masked && m < conv.gemm_m();
       if (exists[r]) pixel[r] = conv.output_pixel(static_cast<uint32_t>(m));
     }
@@ -351,13 +297,11 @@ class BoxEpilogue {
   static RK_DEVICE void pass_rectified(uint32_t bn_input, const Coefficients& bn, uint32_t chunk,
                                        float (&values)[8]) {
     float activations[8];
-    read_fragment(bn_input, chunk, activations);
+    read_fragment<Format>(bn_input, slab(), chunk, activations);
     apply(bn, chunk, activations);
-    RK_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      Format::unpack_pair(Format::pack_pair(activations[2 * i], activations[2 * i + 1]), activations[2 * i],
-                          activations[2 * i + 1]);
-    }
+    uint32_t word[4];
+    pack_fragment<Format>(activations, word);
+    unpack_fragment<Format>(word, activations);
     apply_mask(passing(activations), values);
   }
 
@@ -373,7 +317,7 @@ class BoxEpilogue {
     };
     RK_UNROLL
     for (uint32_t i = 0; i < kSlabRows; ++i) {
-      const uint32_t row = warp() * kSlabRows + i;
+      const uint32_t row = slab() + i;
       if (static_cast<int32_t>(row) >= rows) break;
       float values[2];
       read(out, row, values);
@@ -389,7 +333,7 @@ class BoxEpilogue {
 
   // Merges the warps' statistics of a box of channels, in their order, and writes them. All consumers.
   RK_DEVICE void merge_statistics(const RunningStatistics<2>& mine, const ConvGeometry& conv,
-                                  int64_t row_tile, int32_t first_row, int32_t channel, uint32_t warpgroup) {
+                                  int64_t row_tile, int32_t first_row, int32_t channel, uint32_t consumer) {
     const Statistics& statistics = epilogue_.statistics;
     const uint32_t scratch = scratch_ + scratch_in_use_ * kScratchBytes;
     const auto slot = [=](uint32_t value, uint32_t warp, uint32_t column) {
@@ -401,9 +345,9 @@ class BoxEpilogue {
     RK_UNROLL
     for (uint32_t v = 0; v < 3; ++v) {
       const Words2 pair = {{std::bit_cast<uint32_t>(values[0][v]), std::bit_cast<uint32_t>(values[1][v])}};
-      ptx::st_shared(slot(v, warpgroup * 4 + warp(), ptx::lane_id() * 2), pair);
+      ptx::st_shared(slot(v, consumer * 4 + warp_of_consumer(), ptx::lane_id() * 2), pair);
     }
-    ptx::barrier_sync<3>(kWarpgroups * 128);
+    consumers_barrier();
     // The warpgroups take turns. Whoever fills this scratch again has met the merging threads once more
     // before.
     const uint32_t thread = ptx::tid_x() - scratch_in_use_ * 128;

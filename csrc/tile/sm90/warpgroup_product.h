@@ -16,11 +16,11 @@ namespace rk::tile {
 
 template <machine::MatrixType kType, int kBlocks, int kN, machine::Major kMajorB>
 class WarpgroupProduct {
-  static constexpr uint32_t kSteps = 4;               // wgmma takes 16 elements of depth
   static constexpr uint32_t kGroup = 8 * kRowBytes;   // eight rows, after which the swizzle starts over
   static constexpr uint32_t kDepth = 64;
 
  public:
+  static constexpr uint32_t kSteps = 4;  // of a stage: wgmma takes 16 elements of depth
   using Accumulator = ptx::WgmmaAccumulator<kN>;
 
   RK_DEVICE WarpgroupProduct() {
@@ -48,11 +48,27 @@ class WarpgroupProduct {
     ptx::wgmma_commit();
   }
 
+  // The same with A in registers: a fragment for each step and block.
+  using Fragments = ptx::WgmmaFragment[kSteps * kBlocks];
+  RK_DEVICE void start(Fragments& fragments, uint32_t tile_b) {
+    ptx::wgmma_fence(acc_, fragments);
+    RK_UNROLL
+    for (uint32_t step = 0; step < kSteps; ++step) {
+      const uint64_t b = descriptor_b(tile_b, step);
+      RK_UNROLL
+      for (uint32_t block = 0; block < kBlocks; ++block)
+        ptx::wgmma_rs<kType, kMajorB>(acc_[block], fragments[step * kBlocks + block], b, true);
+    }
+    ptx::wgmma_commit();
+  }
+
   // All stages but the last one started are done.
   RK_DEVICE void wait_for_previous() { ptx::wgmma_wait<1>(); }
 
   // All are, and the accumulators can be read.
   RK_DEVICE void wait() { ptx::wgmma_wait<0>(acc_); }
+
+  RK_DEVICE void wait(Fragments& fragments) { ptx::wgmma_wait<0>(acc_, fragments); }
 
   RK_DEVICE const Accumulator& block(int i) const { return acc_[i]; }
 
