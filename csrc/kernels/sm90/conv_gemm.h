@@ -105,6 +105,7 @@ struct ConvGemmKernel {
                                        // start past it
     uint32_t first_partial[kPhases];   // of each phase in the statistics' partials, which have no gaps
     uint32_t row_tiles, column_tiles;
+    bool constant_weights;
     const void* source_data;  // for spans() alone
     const void* weight_data;
     typename Prologue::Params prologue;
@@ -214,26 +215,68 @@ struct ConvGemmKernel {
 
   // ---- warp 0 of the producer, one thread
 
-  static RK_DEVICE void load_operands(const Params& p, const OperandRing& ring, uint32_t stages) {
-    typename OperandRing::Position at;
-    for (TileWalk tile(p); tile.exists(); tile.advance()) {
-      const int phase = tile.phase();
-      const tile::ConvGeometry& conv = p.conv[phase];
+  // Everything the stages hold, stage after stage: of each tile the taps, of each tap the channels.
+  struct StageWalk {
+    const Params& p;
+    TileWalk tile;
+    int phase = 0;
+    int32_t h = 0, w = 0, channel = 0;
+
+    RK_DEVICE explicit StageWalk(const Params& params) : p(params), tile(params) { skip_empty(); }
+    RK_DEVICE bool exists() const { return tile.exists(); }
+    RK_DEVICE const tile::ConvGeometry& conv() const { return p.conv[phase]; }
+    RK_DEVICE int32_t tap() const {
       const Taps& taps = p.taps[phase];
-      const tile::PixelRow row(conv, tile.first_row());
-      for (int32_t h = 0; h < conv.h.taps; ++h) {
-        for (int32_t w = 0; w < conv.w.taps; ++w) {
-          const int32_t tap = taps.first + h * taps.step_h + w * taps.step_w;
-          for (int32_t channel = 0; channel < conv.channels; channel += kDepth) {
-            const uint32_t full = ring.acquire(at, kLoadedBytes);
-            const uint32_t stage = stages + at.stage * kStageBytes;
-            tile::load_source(stage, p.source[phase], full, conv, row, channel, h, w);
-            load_weights(p.weight, stage + kSourceBytes, full, tile.first_column(), tap, channel);
-            if constexpr (Prologue::kTransforms) load_for_prologue(p, stage, full, row, channel);
-            at.advance();
-          }
-        }
+      return taps.first + h * taps.step_h + w * taps.step_w;
+    }
+    RK_DEVICE void advance() {
+      channel += kDepth;
+      if (channel < conv().channels) return;
+      channel = 0;
+      if (++w < conv().w.taps) return;
+      w = 0;
+      if (++h < conv().h.taps) return;
+      h = 0;
+      tile.advance();
+      skip_empty();
+    }
+
+   private:
+    // To a tile of a phase that has taps.
+    RK_DEVICE void skip_empty() {
+      for (; tile.exists(); tile.advance()) {
+        phase = tile.phase();
+        if (conv().h.taps * conv().w.taps != 0) return;
       }
+    }
+  };
+
+  // Weights that no earlier kernel writes are loaded while the last one of them may still be running.
+  static RK_DEVICE void load_operands(const Params& p, const OperandRing& ring, uint32_t stages) {
+    StageWalk walk(p);
+    typename OperandRing::Position at;
+    int32_t ahead = 0;  // stages that have their weights already
+    if (p.constant_weights) {
+      StageWalk early = walk;
+      typename OperandRing::Position early_at = at;
+      for (; ahead < kStages && early.exists(); ++ahead, early.advance(), early_at.advance()) {
+        const uint32_t full = ring.acquire(early_at, kLoadedBytes);
+        load_weights(p.weight, stages + early_at.stage * kStageBytes, full, early);
+      }
+    }
+    ptx::griddep_wait();
+    for (; walk.exists(); walk.advance(), at.advance()) {
+      const uint32_t stage = stages + at.stage * kStageBytes;
+      const uint32_t full = ring.full(at.stage);
+      if (ahead > 0) {
+        --ahead;
+      } else {
+        ring.acquire(at, kLoadedBytes);
+        load_weights(p.weight, stage, full, walk);
+      }
+      const tile::PixelRow row(walk.conv(), walk.tile.first_row());
+      tile::load_source(stage, p.source[walk.phase], full, walk.conv(), row, walk.channel, walk.h, walk.w);
+      if constexpr (Prologue::kTransforms) load_for_prologue(p, stage, full, row, walk.channel);
     }
   }
 
@@ -250,8 +293,10 @@ struct ConvGemmKernel {
   }
 
   // This block's share of kN columns and kDepth channels of a tap, for all blocks of the cluster.
-  static RK_DEVICE void load_weights(const machine::TensorMap& map, uint32_t tile, uint32_t full,
-                                     int32_t column, int32_t tap, int32_t channel) {
+  static RK_DEVICE void load_weights(const machine::TensorMap& map, uint32_t stage, uint32_t full,
+                                     const StageWalk& walk) {
+    const uint32_t tile = stage + kSourceBytes;
+    const int32_t column = walk.tile.first_column(), tap = walk.tap(), channel = walk.channel;
     const auto rank = static_cast<int32_t>(ptx::ctaid_x() % Tile::kCluster);
     const auto load = [&](uint32_t box, const int32_t (&position)[3]) {
       if constexpr (Tile::kCluster == 1) {
@@ -311,6 +356,7 @@ struct ConvGemmKernel {
     const auto finish_previous = [&] {
       product.wait(fragments);
       if (writes && tile::leads_consumer()) ptx::bulk_wait_read<0>();
+      ptx::warp_sync();
       ring.release(previous);
     };
     for (int32_t channel = 0; channel < conv.channels; channel += kDepth) {
@@ -350,6 +396,7 @@ struct ConvGemmKernel {
   static RK_DEVICE void consume(const Params& p, Epilogue& epilogue, const OperandRing& ring, uint32_t stages,
                                 uint32_t consumer) {
     typename OperandRing::Position at;
+    ptx::griddep_wait();
     for (TileWalk tile(p); tile.exists(); tile.advance()) {
       const int phase = tile.phase();
       const tile::ConvGeometry& conv = p.conv[phase];
@@ -382,7 +429,6 @@ struct ConvGemmKernel {
     ptx::cluster_arrive();
     ptx::cluster_wait();
     ptx::griddep_launch_dependents();
-    ptx::griddep_wait();
 
     if (warpgroup == kProducer) {
       ptx::setmaxnreg_dec<40>();
@@ -391,6 +437,7 @@ struct ConvGemmKernel {
         if (one) load_operands(p, ring, smem);
       } else if (tile::has_sources(kKind) && warp % 4 <= tile::kConsumers) {
         if (one) {
+          ptx::griddep_wait();
           for (TileWalk tile(p); tile.exists(); tile.advance()) {
             const int phase = tile.phase();
             if (tile.first_row() < p.conv[phase].gemm_m())
@@ -432,6 +479,7 @@ void launch_conv_gemm(const ConvGemm& gemm, const typename Prologue::Params& pro
        .swizzle = machine::Swizzle::span128});
   params.source_data = gemm.source;
   params.weight_data = gemm.weight;
+  params.constant_weights = gemm.overlaps;
   params.prologue = prologue;
   params.epilogue = epilogue;
   if (const void* second = Prologue::second_source(prologue))
@@ -465,7 +513,8 @@ void launch_conv_gemm(const ConvGemm& gemm, const typename Prologue::Params& pro
                            .cluster = {.x = Tile::kCluster},
                            .block = Kernel::kThreads,
                            .smem = Kernel::kSmem,
-                           .stream = gemm.stream},
+                           .stream = gemm.stream,
+                           .pdl = gemm.overlaps},
                           params);
 }
 

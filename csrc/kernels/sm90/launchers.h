@@ -30,6 +30,9 @@ struct ConvGemm {
   const void* weight;  // [k, r, s, c], in dgrad too
   int32_t taps;        // r s
   tile::Epilogue epilogue;
+  // May start before the kernel before it has ended (programmatic dependent launch): no kernel in the stream
+  // writes the weights, as in inference.
+  bool overlaps;
   Stream stream;
 };
 

@@ -243,17 +243,20 @@ class BoxEpilogue {
       pack_fragment<Format>(values, word);
       ptx::stmatrix_x4(matrix_row(out, slab(), chunk), word);
     }
+    if constexpr (kSourceBoxes != 0 || has_statistics(kKind)) ptx::warp_sync();
     if constexpr (kSourceBoxes != 0) {
       if (epilogue_.residual != nullptr) source_ring(consumer).release(residual_at);
     }
     if constexpr (has_statistics(kKind)) {
       if (epilogue_.statistics.kind != Statistics::Kind::none) {
-        ptx::warp_sync();
         add_slab(out, bn_input, conv.gemm_m() - row, coefficients, statistics);
       }
     }
     if constexpr (kBackward) {
-      if (reads_bn_input()) source_ring(consumer).release(bn_input_at);
+      if (reads_bn_input()) {
+        ptx::warp_sync();
+        source_ring(consumer).release(bn_input_at);
+      }
     }
     ptx::fence_proxy_async();
     consumer_barrier(consumer);  // the box is full
