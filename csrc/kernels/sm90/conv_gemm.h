@@ -40,6 +40,7 @@
 #include <ptx/tma.h>
 #include <ptx/warp.h>
 
+#include "kernels/sm90/conv_narrow.h"
 #include "kernels/sm90/conv_params.h"
 #include "kernels/sm90/conv_tiles.h"
 #include "kernels/sm90/launchers.h"
@@ -55,19 +56,6 @@
 #include "tile/sm90/warpgroup_product.h"
 
 namespace rk::sm90 {
-
-template <tile::EpilogueKind kKind>
-constexpr auto& conv_name() {
-  if constexpr (kKind == tile::EpilogueKind::plain) {
-    return "conv_fprop sm90";
-  } else if constexpr (kKind == tile::EpilogueKind::residual) {
-    return "conv_fprop sm90 + residual";
-  } else if constexpr (kKind == tile::EpilogueKind::moments) {
-    return "conv_fprop sm90 + moments";
-  } else {
-    return "conv_dgrad sm90";
-  }
-}
 
 template <class Format, class Tile, tile::EpilogueKind kKind, class Prologue>
 struct ConvGemmKernel {
@@ -105,9 +93,8 @@ struct ConvGemmKernel {
   static constexpr uint32_t kLoadedBytes = kVectorsAt + Prologue::kVectors * tile::kVectorBytes;
   static constexpr uint32_t kStageBytes = (kLoadedBytes + 1023) / 1024 * 1024;
   static_assert(!Prologue::kTransforms || kBlocks == 1, "a consumer holds the fragments of 64 rows");
-  static constexpr uint32_t kMost = 227 * 1024;
   static constexpr uint32_t kBarriers = 256;  // room for all
-  static constexpr int kStages = std::min<int>(5, (kMost - Epilogue::kMemory - kBarriers) / kStageBytes);
+  static constexpr int kStages = std::min<int>(5, (kMostSharedMemory - Epilogue::kMemory - kBarriers) / kStageBytes);
   static_assert(kStages >= 3, "two stages land while one is multiplied");
   using OperandRing = tile::Ring<kStages, tile::kConsumers * 4, Tile::kCluster>;
 
@@ -393,6 +380,7 @@ void launch_conv_tile(const ConvGemm& gemm, const typename Prologue::Params& pro
     if (gemm.tile == ConvTile::t128x64)
       return launch_conv_gemm<Format, Tile128x64, kKind, Prologue>(gemm, prologue);
   } else {
+    if (gemm.tile == ConvTile::t192x64) return launch_conv_narrow<Format, kKind>(gemm);
     if (gemm.tile == ConvTile::t256x128)
       return launch_conv_gemm<Format, Tile256x128, kKind, Prologue>(gemm, prologue);
     if (gemm.tile == ConvTile::t256x64)

@@ -33,6 +33,19 @@ struct FormatTraits<tile::F16> {
   static constexpr machine::ElementType kElement = machine::ElementType::f16;
 };
 
+template <tile::EpilogueKind kKind>
+constexpr auto& conv_name() {
+  if constexpr (kKind == tile::EpilogueKind::plain) {
+    return "conv_fprop sm90";
+  } else if constexpr (kKind == tile::EpilogueKind::residual) {
+    return "conv_fprop sm90 + residual";
+  } else if constexpr (kKind == tile::EpilogueKind::moments) {
+    return "conv_fprop sm90 + moments";
+  } else {
+    return "conv_dgrad sm90";
+  }
+}
+
 // kPhases: fprop has one.
 template <int kPhases>
 struct ConvParams {
