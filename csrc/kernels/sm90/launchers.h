@@ -12,7 +12,7 @@
 namespace rk::sm90 {
 
 // A tile of conv_gemm: GEMM rows x columns; the shapes are in conv_tiles.h.
-enum class ConvTile : uint8_t { t128x256, t256x128, t128x128, t256x64 };
+enum class ConvTile : uint8_t { t128x256, t256x128, t128x128, t256x64, t128x64 };
 
 constexpr int kDgradPhasesPerLaunch = 4;
 
@@ -23,14 +23,23 @@ struct ConvGemm {
   int phases;  // of conv that exist; fprop has one
   tile::ConvGeometry conv[kDgradPhasesPerLaunch];
   const void* source;
+  const Normalise* normalise;  // fprop: source is multiplied normalised; or null
+  const BnGradient* gradient;  // dgrad: BatchNorm's gradient of source is multiplied; or null
+  void* transformed;           // what is multiplied, written too; fprop: or null
+  uint32_t* transformed_mask;  // fprop: bit = channel, set where transformed > 0; or null
   const void* weight;  // [k, r, s, c], in dgrad too
   int32_t taps;        // r s
   tile::Epilogue epilogue;
+  // May start before the kernel before it has ended (programmatic dependent launch): no kernel in the stream
+  // writes the weights, as in inference.
+  bool overlaps;
   Stream stream;
 };
 
-void launch_conv_fprop(const ConvGemm& gemm);
-void launch_conv_dgrad(const ConvGemm& gemm);
+void launch_conv_fprop_bf16(const ConvGemm& gemm);
+void launch_conv_fprop_f16(const ConvGemm& gemm);
+void launch_conv_dgrad_bf16(const ConvGemm& gemm);
+void launch_conv_dgrad_f16(const ConvGemm& gemm);
 
 // How many of the statistics' row tiles a launch has: those of all phases, each phase's rounded up to whole
 // clusters.

@@ -11,7 +11,6 @@
 #include <ptx/cluster.h>
 #include <ptx/ids.h>
 #include <ptx/mbarrier.h>
-#include <ptx/warp.h>
 
 namespace rk::tile {
 
@@ -61,9 +60,9 @@ struct Ring {
   // A consumer: waits until the stage has landed.
   RK_DEVICE void await(const Position& at) const { ptx::mbarrier_wait(full(at.stage), at.parity); }
 
-  // A consumer warp, all lanes: what it read of the stage has been read.
+  // A consumer warp, all lanes: nothing will be read of the stage any more. What lanes read by themselves
+  // wants a warp_sync before; what wgmma read, its wait.
   RK_DEVICE void release(const Position& at) const {
-    ptx::warp_sync();
     const uint32_t lane = ptx::lane_id();
     if constexpr (kClusterBlocks == 1) {
       if (lane == 0) ptx::mbarrier_arrive(empty(at.stage));

@@ -1,0 +1,581 @@
+// Convolution as an implicit GEMM, forward and backward-data, for sm_90 in bf16 and fp16: the problem of
+// kernels/sm80/conv_gemm.h by TMA and wgmma.
+//
+//   fprop   y[n, p, q, k]  = epilogue(sum over (r, s, c) of x[n, p st + r dil - pad, ..., c] w[k, r, s, c])
+//   dgrad   dx[n, h, w, c] = epilogue(sum over (r, s, k) of dy[n, (h + pad - r dil) / st, ..., k] w[k, r, s,
+//   c])
+//
+// dgrad goes by phases of dx, up to four in a launch, each an implicit GEMM of unit stride; wgmma reads the
+// filters transposed, so that they need not be.
+//
+// Persistent: a grid of clusters of two blocks, one block an SM, that walk over pairs of tiles, one below the
+// other, columns fastest, so that the clusters that share a tile of the source run together. In a block
+//
+//   warp 0 of the producer   copies operands: a stage is one tap's 64 channels of kM rows of the source
+//                            (im2col, or a matrix where the rows are the source's pixels) and of kN filters,
+//                            of which each block of the cluster loads one half for both;
+//   warps 1, 2               copy what the epilogues read, for one consumer each;
+//   two consumers            multiply kM / 2 rows each, then end their tile (tile/sm90/box_epilogue.h) while
+//                            the stages of the next one land.
+//
+// Bytes from L2 a block and tile: depth (kM + kN / 2) elements. DRAM sees each tensor once, as long as the
+// clusters at work share what L2 holds.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#include <launch.h>
+#include <ptx/bulk.h>
+#include <ptx/cluster.h>
+#include <ptx/fence.h>
+#include <ptx/griddepcontrol.h>
+#include <ptx/ids.h>
+#include <ptx/setmaxnreg.h>
+#include <ptx/shared.h>
+#include <ptx/stmatrix.h>
+#include <ptx/tma.h>
+#include <ptx/warp.h>
+
+#include "kernels/sm90/conv_tiles.h"
+#include "kernels/sm90/launchers.h"
+#include "machine/device.h"
+#include "machine/launch_config.h"
+#include "tile/format.h"
+#include "tile/name.h"
+#include "tile/residual.h"
+#include "tile/sm90/box_epilogue.h"
+#include "tile/sm90/consumer.h"
+#include "tile/sm90/fragments.h"
+#include "tile/sm90/pixel_boxes.h"
+#include "tile/sm90/prologue.h"
+#include "tile/sm90/ring.h"
+#include "tile/sm90/warpgroup_product.h"
+
+namespace rk::sm90 {
+
+template <class Format>
+struct FormatTraits;
+template <>
+struct FormatTraits<tile::Bf16> {
+  static constexpr machine::MatrixType kMatrix = machine::MatrixType::bf16;
+  static constexpr machine::ElementType kElement = machine::ElementType::bf16;
+};
+template <>
+struct FormatTraits<tile::F16> {
+  static constexpr machine::MatrixType kMatrix = machine::MatrixType::f16;
+  static constexpr machine::ElementType kElement = machine::ElementType::f16;
+};
+
+template <tile::EpilogueKind kKind>
+constexpr auto& conv_name() {
+  if constexpr (kKind == tile::EpilogueKind::plain) {
+    return "conv_fprop sm90";
+  } else if constexpr (kKind == tile::EpilogueKind::residual) {
+    return "conv_fprop sm90 + residual";
+  } else if constexpr (kKind == tile::EpilogueKind::moments) {
+    return "conv_fprop sm90 + moments";
+  } else {
+    return "conv_dgrad sm90";
+  }
+}
+
+template <class Format, class Tile, tile::EpilogueKind kKind, class Prologue>
+struct ConvGemmKernel {
+  static constexpr bool kBackward = kKind == tile::EpilogueKind::backward;
+  static constexpr int kPhases = kBackward && !Prologue::kTransforms ? kDgradPhasesPerLaunch : 1;
+  static constexpr machine::ElementType kElement = FormatTraits<Format>::kElement;
+
+  // Where a phase's filters' taps lie in memory: tap (h, w) is number first + h step_h + w step_w.
+  struct Taps {
+    int32_t first, step_h, step_w;
+  };
+
+  struct Params {
+    machine::TensorMap source[kPhases];
+    machine::TensorMap second, transformed;  // of the prologue, if it has them
+    machine::TensorMap weight;
+    tile::OutputMaps output[kPhases];
+    tile::ConvGeometry conv[kPhases];
+    Taps taps[kPhases];
+    uint32_t first_row_tile[kPhases];  // of each phase in the grid, in whole clusters; those that do not exist
+                                       // start past it
+    uint32_t first_partial[kPhases];   // of each phase in the statistics' partials, which have no gaps
+    uint32_t row_tiles, column_tiles;
+    bool constant_weights;
+    const void* source_data;  // for spans() alone
+    const void* weight_data;
+    typename Prologue::Params prologue;
+    tile::Epilogue epilogue;
+  };
+
+  static constexpr auto kNameParts = [] {
+    if constexpr (Prologue::kTransforms) {
+      return tile::join_names(conv_name<kKind>(), Format::kName, Tile::kName, Prologue::kName);
+    } else {
+      return tile::join_names(conv_name<kKind>(), Format::kName, Tile::kName);
+    }
+  }();
+  static constexpr const char* kName = kNameParts.data();
+  static constexpr uint32_t kThreads = kConvThreads;
+  static constexpr uint32_t kMinBlocks = 1;
+
+  static constexpr int kBlocks = Tile::kM / tile::kConsumers / tile::kBoxRows;  // of a consumer
+  static constexpr int kDepth = tile::kBoxChannels;                       // of a stage
+  static constexpr machine::Major kMajorB = kBackward ? machine::Major::mn : machine::Major::k;
+  using Product = tile::WarpgroupProduct<FormatTraits<Format>::kMatrix, kBlocks, Tile::kN, kMajorB>;
+  using Epilogue = tile::BoxEpilogue<Format, kKind, kBlocks, Tile::kN>;
+
+  static constexpr uint32_t kBytesA = Tile::kM * tile::kRowBytes;
+  static constexpr uint32_t kBytesB = Tile::kN * tile::kRowBytes;
+  // A stage: the source, the prologue's second source, the weights, the prologue's vectors.
+  static constexpr uint32_t kSourceBytes = Prologue::kSources * kBytesA;
+  static constexpr uint32_t kVectorsAt = kSourceBytes + kBytesB;
+  static constexpr uint32_t kLoadedBytes = kVectorsAt + Prologue::kVectors * tile::kVectorBytes;
+  static constexpr uint32_t kStageBytes = (kLoadedBytes + 1023) / 1024 * 1024;
+  static_assert(!Prologue::kTransforms || kBlocks == 1, "a consumer holds the fragments of 64 rows");
+  static constexpr uint32_t kMost = 227 * 1024;
+  static constexpr uint32_t kBarriers = 256;  // room for all
+  static constexpr uint32_t kBesideStages = Epilogue::kBoxMemory + Epilogue::kScratchMemory + kBarriers;
+  static constexpr int kStages = std::min<int>(5, (kMost - kBesideStages) / kStageBytes);
+  static_assert(kStages >= 3, "two stages land while one is multiplied");
+  using OperandRing = tile::Ring<kStages, tile::kConsumers * 4, Tile::kCluster>;
+
+  // Stages and boxes start at multiples of 1024, where the swizzle does.
+  static constexpr uint32_t kBoxesAt = kStages * kStageBytes;
+  static constexpr uint32_t kScratchAt = kBoxesAt + Epilogue::kBoxMemory;
+  static constexpr uint32_t kBarriersAt = kScratchAt + Epilogue::kScratchMemory;
+  static constexpr uint32_t kSmem = kBarriersAt + kBarriers;
+  static_assert(OperandRing::kBarrierBytes + Epilogue::kBarrierMemory <= kBarriers, "the barriers have room");
+
+  static auto spans(const Params& p) {
+    using machine::Role;
+    const tile::ConvGeometry& conv = p.conv[0];
+    const tile::Epilogue& epilogue = p.epilogue;
+    const Affine& affine = epilogue.affine;
+    const tile::Statistics& statistics = epilogue.statistics;
+    const int64_t vector_bytes = int64_t{conv.columns} * 4;
+    const int64_t output_bytes = conv.output_elements() * 2;
+    const int64_t mask_bytes = conv.output_elements() / conv.columns * ((conv.columns + 31) / 32) * 4;
+    const std::array<machine::Span, 12> own = {
+        {{p.source_data, conv.source_elements() * 2, Role::activation, "x"},
+             {p.weight_data, conv.weight_elements() * 2, Role::weight, "weight"},
+             {epilogue.residual, output_bytes, Role::activation, "residual"},
+             {epilogue.residual_mask, mask_bytes, Role::activation, "residual_mask"},
+             {epilogue.mask, mask_bytes, Role::activation, "mask"},
+             {epilogue.y, output_bytes, Role::output, "y"},
+             {statistics.partials,
+              statistics.row_tiles * tile::values_per_channel(statistics.kind) * vector_bytes, Role::partial,
+              "partials"},
+             {statistics.bn_input, output_bytes, Role::activation, "bn_input"},
+             {kBackward ? statistics.bn.weight : affine.weight, vector_bytes, Role::vector, "scale"},
+             {kBackward ? statistics.bn.bias : affine.bias, vector_bytes, Role::vector, "shift"},
+             {kBackward ? statistics.bn.mean : affine.mean, vector_bytes, Role::vector, "mean"},
+             {affine.var, vector_bytes, Role::vector, "var"}}};
+    const tile::PrologueSpans loads =
+        Prologue::spans(p.prologue, conv.source_elements() / conv.channels, conv.channels);
+    std::array<machine::Span, own.size() + loads.size()> all = {};
+    std::copy(loads.begin(), loads.end(), std::copy(own.begin(), own.end(), all.begin()));
+    return all;
+  }
+
+  // This block's tiles, in the order in which everybody in it walks over them.
+  struct TileWalk {
+    const Params& p;
+    uint32_t tile;  // of a cluster: a pair of row tiles and a tile of columns
+
+    RK_DEVICE explicit TileWalk(const Params& params) : p(params), tile(ptx::ctaid_x() / Tile::kCluster) {}
+    RK_DEVICE bool exists() const { return tile < p.row_tiles / Tile::kCluster * p.column_tiles; }
+    RK_DEVICE void advance() { tile += ptx::nctaid_x() / Tile::kCluster; }
+
+    RK_DEVICE uint32_t row_tile() const {
+      return tile / p.column_tiles * Tile::kCluster + ptx::ctaid_x() % Tile::kCluster;
+    }
+    RK_DEVICE int32_t first_column() const { return static_cast<int32_t>(tile % p.column_tiles) * Tile::kN; }
+    RK_DEVICE int phase() const {
+      int phase = 0;
+      RK_UNROLL
+      for (int i = 1; i < kPhases; ++i) {
+        if (row_tile() >= p.first_row_tile[i]) phase = i;
+      }
+      return phase;
+    }
+    // Within its phase. A row past the last one belongs to a tile that only fills up the cluster.
+    RK_DEVICE int32_t first_row() const {
+      return static_cast<int32_t>(row_tile() - p.first_row_tile[phase()]) * Tile::kM;
+    }
+  };
+
+  static RK_DEVICE int32_t stages_of(const tile::ConvGeometry& conv) {
+    return conv.h.taps * conv.w.taps * ((conv.channels + kDepth - 1) / kDepth);
+  }
+
+  // ---- warp 0 of the producer, one thread
+
+  // Everything the stages hold, stage after stage: of each tile the taps, of each tap the channels.
+  struct StageWalk {
+    const Params& p;
+    TileWalk tile;
+    int phase = 0;
+    int32_t h = 0, w = 0, channel = 0;
+
+    RK_DEVICE explicit StageWalk(const Params& params) : p(params), tile(params) { skip_empty(); }
+    RK_DEVICE bool exists() const { return tile.exists(); }
+    RK_DEVICE const tile::ConvGeometry& conv() const { return p.conv[phase]; }
+    RK_DEVICE int32_t tap() const {
+      const Taps& taps = p.taps[phase];
+      return taps.first + h * taps.step_h + w * taps.step_w;
+    }
+    RK_DEVICE void advance() {
+      channel += kDepth;
+      if (channel < conv().channels) return;
+      channel = 0;
+      if (++w < conv().w.taps) return;
+      w = 0;
+      if (++h < conv().h.taps) return;
+      h = 0;
+      tile.advance();
+      skip_empty();
+    }
+
+   private:
+    // To a tile of a phase that has taps.
+    RK_DEVICE void skip_empty() {
+      for (; tile.exists(); tile.advance()) {
+        phase = tile.phase();
+        if (conv().h.taps * conv().w.taps != 0) return;
+      }
+    }
+  };
+
+  // Weights that no earlier kernel writes are loaded while the last one of them may still be running.
+  static RK_DEVICE void load_operands(const Params& p, const OperandRing& ring, uint32_t stages) {
+    StageWalk walk(p);
+    typename OperandRing::Position at;
+    int32_t ahead = 0;  // stages that have their weights already
+    if (p.constant_weights) {
+      StageWalk early = walk;
+      typename OperandRing::Position early_at = at;
+      for (; ahead < kStages && early.exists(); ++ahead, early.advance(), early_at.advance()) {
+        const uint32_t full = ring.acquire(early_at, kLoadedBytes);
+        load_weights(p.weight, stages + early_at.stage * kStageBytes, full, early);
+      }
+    }
+    ptx::griddep_wait();
+    for (; walk.exists(); walk.advance(), at.advance()) {
+      const uint32_t stage = stages + at.stage * kStageBytes;
+      const uint32_t full = ring.full(at.stage);
+      if (ahead > 0) {
+        --ahead;
+      } else {
+        ring.acquire(at, kLoadedBytes);
+        load_weights(p.weight, stage, full, walk);
+      }
+      const tile::PixelRow row(walk.conv(), walk.tile.first_row());
+      tile::load_source(stage, p.source[walk.phase], full, walk.conv(), row, walk.channel, walk.h, walk.w);
+      if constexpr (Prologue::kTransforms) load_for_prologue(p, stage, full, row, walk.channel);
+    }
+  }
+
+  static RK_DEVICE void load_for_prologue(const Params& p, uint32_t stage, uint32_t full,
+                                          const tile::PixelRow& row, int32_t channel) {
+    const tile::ConvGeometry& conv = p.conv[0];
+    if constexpr (Prologue::kSources == 2)
+      tile::load_source(stage + kBytesA, p.second, full, conv, row, channel, 0, 0);
+    RK_UNROLL
+    for (int i = 0; i < Prologue::kVectors; ++i) {
+      ptx::bulk_load(stage + kVectorsAt + i * tile::kVectorBytes,
+                     Prologue::vector(p.prologue, i, conv.channels) + channel, tile::kVectorBytes, full);
+    }
+  }
+
+  // This block's share of kN columns and kDepth channels of a tap, for all blocks of the cluster.
+  static RK_DEVICE void load_weights(const machine::TensorMap& map, uint32_t stage, uint32_t full,
+                                     const StageWalk& walk) {
+    const uint32_t tile = stage + kSourceBytes;
+    const int32_t column = walk.tile.first_column(), tap = walk.tap(), channel = walk.channel;
+    const auto rank = static_cast<int32_t>(ptx::ctaid_x() % Tile::kCluster);
+    const auto load = [&](uint32_t box, const int32_t (&position)[3]) {
+      if constexpr (Tile::kCluster == 1) {
+        ptx::tma_load(box, map, full, position);
+      } else {
+        ptx::tma_load_multicast(box, map, full, (1 << Tile::kCluster) - 1, position);
+      }
+    };
+    if constexpr (kBackward) {  // panels of 64 columns, a row for each position of depth
+      const int32_t first = rank * kWeightRows;
+      RK_UNROLL
+      for (int32_t panel = 0; panel < Tile::kN / tile::kBoxChannels; ++panel) {
+        load(tile + (panel * kDepth + first) * tile::kRowBytes,
+             {column + panel * tile::kBoxChannels, tap, channel + first});
+      }
+    } else {  // a row for each column
+      const int32_t first = rank * kWeightRows;
+      load(tile + first * tile::kRowBytes, {channel, tap, column + first});
+    }
+  }
+  static constexpr int kWeightRows = (kBackward ? kDepth : Tile::kN) / Tile::kCluster;  // of a box
+
+  // ---- a consumer
+
+  static RK_DEVICE void multiply(Product& product, int32_t count, const OperandRing& ring,
+                                 typename OperandRing::Position& at, uint32_t stages, uint32_t consumer) {
+    typename OperandRing::Position previous = at;
+    for (int32_t i = 0; i < count; ++i) {
+      ring.await(at);
+      const uint32_t stage = stages + at.stage * kStageBytes;
+      product.start(stage + consumer * (kBytesA / tile::kConsumers), stage + kSourceBytes);
+      if (i != 0) {  // while this stage is multiplied, the one before it can be refilled
+        product.wait_for_previous();
+        ring.release(previous);
+      }
+      previous = at;
+      at.advance();
+    }
+    product.wait();
+    if (count != 0) ring.release(previous);
+  }
+
+  // The same where the source is transformed on the way: the consumers' turns of transforming and multiplying
+  // interleave by themselves. The blocks of the first column of tiles also write what they have made.
+  static RK_DEVICE void transform_and_multiply(const Params& p, Product& product, const TileWalk& tile,
+                                               const OperandRing& ring, typename OperandRing::Position& at,
+                                               uint32_t stages, uint32_t consumer) {
+    const tile::ConvGeometry& conv = p.conv[0];
+    const int32_t row = tile.first_row() + static_cast<int32_t>(consumer) * tile::kBoxRows;
+    const uint32_t slab = tile::warp_of_consumer() * tile::kSlabRows;
+    const bool writes = tile.first_column() == 0 && Prologue::transformed(p.prologue) != nullptr;
+    Prologue prologue(p.prologue, conv.channels);
+    prologue.begin(row + static_cast<int32_t>(slab + ptx::lane_id() / 4), conv.gemm_m());
+    prologue.prefetch(0);
+    typename Product::Fragments fragments;
+    typename OperandRing::Position previous = at;
+    const auto finish_previous = [&] {
+      product.wait(fragments);
+      if (writes && tile::leads_consumer()) ptx::bulk_wait_read<0>();
+      ptx::warp_sync();
+      ring.release(previous);
+    };
+    for (int32_t channel = 0; channel < conv.channels; channel += kDepth) {
+      ring.await(at);
+      if (channel != 0) finish_previous();
+      const uint32_t stage = stages + at.stage * kStageBytes;
+      const uint32_t source = stage + consumer * tile::kBoxBytes;
+      RK_UNROLL
+      for (uint32_t step = 0; step < Product::kSteps; ++step) {
+        const uint32_t chunk = 2 * step;
+        float values[8], second[8] = {};
+        tile::read_fragment<Format>(source, slab, chunk, values);
+        if constexpr (Prologue::kSources == 2)
+          tile::read_fragment<Format>(source + kBytesA, slab, chunk, second);
+        uint32_t (&word)[4] = fragments[step].registers();
+        prologue.transform(stage + kVectorsAt, chunk, second, writes, values, word);
+        if (!writes) continue;
+        ptx::stmatrix_x4(tile::matrix_row(source, slab, chunk), word);
+        if (chunk % 4 == 2) prologue.write_mask(channel + static_cast<int32_t>(chunk / 4) * 32);
+      }
+      if (writes) {
+        ptx::fence_proxy_async();
+        tile::consumer_barrier(consumer);
+        if (tile::leads_consumer()) {
+          ptx::tma_store(p.transformed, source, {channel, row});
+          ptx::bulk_commit();
+        }
+      }
+      prologue.prefetch(channel + kDepth);
+      product.start(fragments, stage + kSourceBytes);
+      previous = at;
+      at.advance();
+    }
+    finish_previous();
+  }
+
+  static RK_DEVICE void consume(const Params& p, Epilogue& epilogue, const OperandRing& ring, uint32_t stages,
+                                uint32_t consumer) {
+    typename OperandRing::Position at;
+    ptx::griddep_wait();
+    for (TileWalk tile(p); tile.exists(); tile.advance()) {
+      const int phase = tile.phase();
+      const tile::ConvGeometry& conv = p.conv[phase];
+      Product product;
+      if constexpr (Prologue::kTransforms) {
+        transform_and_multiply(p, product, tile, ring, at, stages, consumer);
+      } else {
+        multiply(product, stages_of(conv), ring, at, stages, consumer);
+      }
+      const int32_t row = tile.first_row();
+      if (row >= conv.gemm_m()) continue;
+      epilogue.run(product, p.output[phase], conv, p.first_partial[phase] + row / Tile::kM, row,
+                   tile.first_column(), consumer);
+    }
+    epilogue.drain();
+  }
+
+  static RK_DEVICE void run(const Params& p) {
+    const uint32_t smem = ptx::smem_base();
+    const OperandRing ring = {smem + kBarriersAt};
+    Epilogue epilogue(p.epilogue, smem + kBoxesAt, smem + kScratchAt,
+                      smem + kBarriersAt + OperandRing::kBarrierBytes);
+    const uint32_t warp = ptx::shfl_idx(ptx::warp_id(), 0);  // the compiler sees that it is the warp's
+    const uint32_t warpgroup = warp / 4;
+    if (ptx::tid_x() == 0) {
+      ring.init();
+      epilogue.init();
+      ptx::fence_mbarrier_init();
+    }
+    ptx::cluster_arrive();
+    ptx::cluster_wait();
+    ptx::griddep_launch_dependents();
+
+    if (warpgroup == kProducer) {
+      ptx::setmaxnreg_dec<40>();
+      const bool one = ptx::elect_one();
+      if (warp % 4 == 0) {
+        if (one) load_operands(p, ring, smem);
+      } else if (tile::has_sources(kKind) && warp % 4 <= tile::kConsumers) {
+        if (one) {
+          ptx::griddep_wait();
+          for (TileWalk tile(p); tile.exists(); tile.advance()) {
+            const int phase = tile.phase();
+            if (tile.first_row() < p.conv[phase].gemm_m())
+              epilogue.load_sources(p.output[phase], p.conv[phase], tile.first_row(), tile.first_column(),
+                                    warp % 4 - 1);
+          }
+        }
+      }
+      ptx::warp_sync();
+    } else {
+      ptx::setmaxnreg_inc<232>();
+      consume(p, epilogue, ring, smem, warpgroup);
+    }
+    // The other block may still copy to this one, or let go of its stages.
+    ptx::cluster_arrive();
+    ptx::cluster_wait();
+  }
+};
+
+template <class Format, class Tile, tile::EpilogueKind kKind, class Prologue>
+void launch_conv_gemm(const ConvGemm& gemm, const typename Prologue::Params& prologue) {
+  using Kernel = ConvGemmKernel<Format, Tile, kKind, Prologue>;
+  constexpr machine::ElementType kElement = Kernel::kElement;
+  const tile::Epilogue& epilogue = gemm.epilogue;
+  const tile::ConvGeometry& first = gemm.conv[0];
+  const int32_t filters = Kernel::kBackward ? first.channels : first.columns;
+  const int32_t channels = Kernel::kBackward ? first.columns : first.channels;
+  const uint64_t tap_bytes = static_cast<uint64_t>(channels) * 2;
+  typename Kernel::Params params = {};
+  params.weight = machine::encode(
+      {.type = kElement,
+       .rank = 3,
+       .data = gemm.weight,
+       .extent = {static_cast<uint64_t>(channels), static_cast<uint64_t>(gemm.taps),
+                  static_cast<uint64_t>(filters)},
+       .stride = {tap_bytes, static_cast<uint64_t>(gemm.taps) * tap_bytes},
+       .box = {tile::kBoxChannels, 1, Kernel::kWeightRows},
+       .element_stride = {1, 1, 1},
+       .swizzle = machine::Swizzle::span128});
+  params.source_data = gemm.source;
+  params.weight_data = gemm.weight;
+  params.constant_weights = gemm.overlaps;
+  params.prologue = prologue;
+  params.epilogue = epilogue;
+  if (const void* second = Prologue::second_source(prologue))
+    params.second = tile::matrix_map(kElement, second, first.gemm_m(), first.channels, Tile::kM);
+  if (const void* transformed = Prologue::transformed(prologue))
+    params.transformed =
+        tile::matrix_map(kElement, transformed, first.gemm_m(), first.channels, tile::kBoxRows);
+  params.column_tiles = static_cast<uint32_t>((first.columns + Tile::kN - 1) / Tile::kN);
+  uint32_t partials = 0;
+  for (int i = 0; i < Kernel::kPhases; ++i) {
+    params.first_row_tile[i] = params.row_tiles;
+    params.first_partial[i] = partials;
+    if (i >= gemm.phases) continue;
+    const tile::ConvGeometry& conv = gemm.conv[i];
+    params.conv[i] = conv;
+    params.taps[i] = {conv.weight_first / conv.channels, conv.weight_tap_h / conv.channels,
+                      conv.weight_tap_w / conv.channels};
+    params.source[i] = tile::source_map(kElement, gemm.source, conv, Tile::kM);
+    params.output[i] = {
+        tile::output_map(kElement, epilogue.y, conv, tile::kBoxRows),
+        tile::output_map(kElement, epilogue.residual, conv, tile::kBoxRows),
+        tile::output_map(kElement, epilogue.statistics.bn_input, conv, tile::kBoxRows)};
+    const auto row_tiles = static_cast<uint32_t>((conv.gemm_m() + Tile::kM - 1) / Tile::kM);
+    partials += row_tiles;
+    params.row_tiles += (row_tiles + Tile::kCluster - 1) / Tile::kCluster * Tile::kCluster;
+  }
+  const uint32_t clusters =
+      std::min(params.row_tiles / Tile::kCluster * params.column_tiles,
+               std::max(1u, static_cast<uint32_t>(machine::sm_count()) / Tile::kCluster));
+  machine::launch<Kernel>({.grid = {.x = clusters * Tile::kCluster},
+                           .cluster = {.x = Tile::kCluster},
+                           .block = Kernel::kThreads,
+                           .smem = Kernel::kSmem,
+                           .stream = gemm.stream,
+                           .pdl = gemm.overlaps},
+                          params);
+}
+
+// Which tiles there are for which prologue; the choice ends in an explicit refusal.
+template <class Format, tile::EpilogueKind kKind, class Prologue>
+void launch_conv_tile(const ConvGemm& gemm, const typename Prologue::Params& prologue) {
+  if (gemm.tile == ConvTile::t128x128)
+    return launch_conv_gemm<Format, Tile128x128, kKind, Prologue>(gemm, prologue);
+  if constexpr (Prologue::kTransforms) {
+    if (gemm.tile == ConvTile::t128x64)
+      return launch_conv_gemm<Format, Tile128x64, kKind, Prologue>(gemm, prologue);
+  } else {
+    if (gemm.tile == ConvTile::t256x128)
+      return launch_conv_gemm<Format, Tile256x128, kKind, Prologue>(gemm, prologue);
+    if (gemm.tile == ConvTile::t256x64)
+      return launch_conv_gemm<Format, Tile256x64, kKind, Prologue>(gemm, prologue);
+  }
+  if constexpr (Prologue::kSources == 1) {
+    if (gemm.tile == ConvTile::t128x256)
+      return launch_conv_gemm<Format, Tile128x256, kKind, Prologue>(gemm, prologue);
+  }
+  throw std::runtime_error(std::string(conv_name<kKind>()) + ": no kernel for tile " +
+                           std::to_string(static_cast<int>(gemm.tile)) + " and this prologue");
+}
+
+template <class Format, bool kResidual>
+void launch_conv_normalised(const ConvGemm& gemm) {
+  using Prologue = tile::NormalisedBoxes<Format, kResidual>;
+  using Element = typename Format::Element;
+  const Normalise& normalise = *gemm.normalise;
+  launch_conv_tile<Format, tile::EpilogueKind::moments, Prologue>(
+      gemm, {.affine = normalise.affine,
+             .residual = static_cast<const Element*>(normalise.residual),
+             .a = static_cast<Element*>(gemm.transformed),
+             .mask = gemm.transformed_mask,
+             .relu = normalise.relu});
+}
+
+// The epilogue's kind is what the problem asks for; nothing but moments goes with moments.
+template <class Format>
+void launch_conv_fprop(const ConvGemm& gemm) {
+  using tile::EpilogueKind;
+  using AsBoxes = tile::AsBoxes<Format>;
+  if (gemm.normalise != nullptr && gemm.normalise->residual != nullptr)
+    return launch_conv_normalised<Format, true>(gemm);
+  if (gemm.normalise != nullptr) return launch_conv_normalised<Format, false>(gemm);
+  if (gemm.epilogue.statistics.kind == tile::Statistics::Kind::moments)
+    return launch_conv_tile<Format, EpilogueKind::moments, AsBoxes>(gemm, {});
+  if (gemm.epilogue.residual != nullptr)
+    return launch_conv_tile<Format, EpilogueKind::residual, AsBoxes>(gemm, {});
+  launch_conv_tile<Format, EpilogueKind::plain, AsBoxes>(gemm, {});
+}
+
+template <class Format>
+void launch_conv_dgrad(const ConvGemm& gemm) {
+  using tile::EpilogueKind;
+  if (gemm.gradient == nullptr)
+    return launch_conv_tile<Format, EpilogueKind::backward, tile::AsBoxes<Format>>(gemm, {});
+  launch_conv_tile<Format, EpilogueKind::backward, tile::BnGradientBoxes<Format>>(
+      gemm,
+      {.gradient = *gemm.gradient, .dy = static_cast<typename Format::Element*>(gemm.transformed)});
+}
+
+}  // namespace rk::sm90

@@ -1,0 +1,402 @@
+// The end of a convolution on sm_90: what tile/epilogue.h does, from wgmma's accumulators, with TMA.
+//
+//   y = round(mask . relu?(affine(acc) + residual_mask . residual)), and statistics of the rounded y
+//
+// A warpgroup takes its 64 rows a box of 64 channels at a time. What is read beside the accumulators, the
+// residual and BatchNorm's input, a producer has brought to shared memory as boxes of the same shape; y goes
+// out by TMA from a box that is filled while the one before it is still being read.
+//
+// Arithmetic happens where wgmma left the accumulators: ldmatrix and stmatrix move boxes from and to that
+// order. Statistics want whole columns instead: a warp reads its own 16 rows of the finished box once more,
+// each lane two channels, one row at a time. The same two channels' coefficients are what a lane loads, and
+// shuffles hand them to the lanes that need them.
+#pragma once
+
+#include <cstdint>
+
+#include <ptx/bulk.h>
+#include <ptx/fence.h>
+#include <ptx/global.h>
+#include <ptx/ids.h>
+#include <ptx/shared.h>
+#include <ptx/stmatrix.h>
+#include <ptx/warp.h>
+
+#include "api.h"
+#include "tile/affine.h"
+#include "tile/conv_geometry.h"
+#include "tile/epilogue.h"
+#include "tile/epilogue_params.h"
+#include "tile/sm90/consumer.h"
+#include "tile/sm90/fragments.h"
+#include "tile/sm90/pixel_boxes.h"
+#include "tile/sm90/ring.h"
+#include "tile/statistics.h"
+#include "tile/swizzle.h"
+
+namespace rk::tile {
+
+constexpr int kBoxRows = 64;  // of a warpgroup: the m of wgmma
+constexpr uint32_t kBoxBytes = kBoxRows * kRowBytes;
+
+// What an epilogue can do; what it cannot costs it neither registers nor shared memory.
+enum class EpilogueKind : uint8_t {
+  plain,      // fprop: affine map, ReLU
+  residual,   // and a residual
+  moments,    // fprop of training: nothing but the moments of y
+  backward,   // dgrad: residual, masks, sums for BatchNorm
+};
+
+constexpr bool has_sources(EpilogueKind kind) {
+  return kind == EpilogueKind::residual || kind == EpilogueKind::backward;
+}
+constexpr bool has_statistics(EpilogueKind kind) {
+  return kind == EpilogueKind::moments || kind == EpilogueKind::backward;
+}
+
+// The tensor maps of one phase's rows; those of absent tensors are not used.
+struct OutputMaps {
+  machine::TensorMap y, residual, bn_input;
+};
+
+// kConsumers share a tile by rows; each has kBlocks boxes of 64 rows, one below the other.
+template <class Format, EpilogueKind kKind, int kBlocks, int kColumns>
+class BoxEpilogue {
+  static constexpr int kBoxes = kColumns / kBoxChannels;
+  static constexpr int kOutputBoxes = 2;
+  static constexpr int kSourceBoxes = has_sources(kKind) ? 2 : 0;
+  static constexpr int kWarps = kConsumers * 4;
+  static constexpr uint32_t kRows = kConsumers * kBlocks * kBoxRows;
+
+ public:
+  using SourceRing = Ring<kSourceBoxes == 0 ? 1 : kSourceBoxes, 4>;
+
+  // Shared memory: boxes first, which start at multiples of 1024.
+  static constexpr uint32_t kBoxMemory = kConsumers * (kOutputBoxes + kSourceBoxes) * kBoxBytes;
+  // Three values of every warp and channel of two boxes: while one is merged, the next is filled.
+  static constexpr uint32_t kScratchBytes = kWarps * kBoxChannels * 3 * 4;
+  static constexpr uint32_t kScratchMemory = has_statistics(kKind) ? 2 * kScratchBytes : 0;
+  static constexpr uint32_t kBarrierMemory =
+      kSourceBoxes == 0 ? 0 : kConsumers * SourceRing::kBarrierBytes;
+
+  // boxes, scratch and barriers: as many bytes as said above.
+  RK_DEVICE BoxEpilogue(const Epilogue& epilogue, uint32_t boxes, uint32_t scratch, uint32_t barriers)
+      : epilogue_(epilogue), boxes_(boxes), scratch_(scratch), barriers_(barriers) {}
+
+  // One thread, as Ring::init.
+  RK_DEVICE void init() const {
+    if constexpr (kSourceBoxes != 0) {
+      RK_UNROLL
+      for (uint32_t i = 0; i < kConsumers; ++i) source_ring(i).init();
+    }
+  }
+
+  // ---- the producer of `warpgroup`'s source boxes: one thread
+
+  RK_DEVICE void load_sources(const OutputMaps& maps, const ConvGeometry& conv, int32_t first_row,
+                              int32_t first_column, uint32_t consumer) {
+    if constexpr (kSourceBoxes != 0) {
+      const SourceRing ring = source_ring(consumer);
+      const auto load = [&](const machine::TensorMap& map, const PixelRow& row, int32_t channel) {
+        const uint32_t full = ring.acquire(source_, kBoxBytes);
+        load_output(source_box(consumer, source_.stage), map, full, conv, row, channel);
+        source_.advance();
+      };
+      for (int32_t box = 0; box < kBoxes; ++box) {
+        const int32_t channel = first_column + box * kBoxChannels;
+        if (channel >= conv.columns) break;
+        for (int32_t block = 0; block < kBlocks; ++block) {
+          const PixelRow row(conv, block_row(first_row, consumer, block));
+          if (epilogue_.residual != nullptr) load(maps.residual, row, channel);
+          if (reads_bn_input()) load(maps.bn_input, row, channel);
+        }
+      }
+    }
+  }
+
+  // ---- the consumers
+
+  // All threads of all consumer warpgroups; `warpgroup` is the caller's, product holds its accumulators.
+  // row_tile: the tile's place in the statistics' partials.
+  template <class Product>
+  RK_DEVICE void run(const Product& product, const OutputMaps& maps, const ConvGeometry& conv,
+                     int64_t row_tile, int32_t first_row, int32_t first_column, uint32_t consumer) {
+    RK_UNROLL
+    for (int32_t box = 0; box < kBoxes; ++box) {
+      const int32_t channel = first_column + box * kBoxChannels;
+      if (channel >= conv.columns) break;
+      const uint32_t lane = ptx::lane_id();
+      Coefficients coefficients;
+      if constexpr (kKind != EpilogueKind::moments)
+        coefficients.load(kBackward ? epilogue_.statistics.bn : epilogue_.affine,
+                          channel + static_cast<int32_t>(lane) * 2, conv.columns);
+      RunningStatistics<2> statistics;
+      RK_UNROLL
+      for (int32_t block = 0; block < kBlocks; ++block) {
+        finish_box(product.block(block), box, maps, conv, block_row(first_row, consumer, block), channel,
+                   consumer, coefficients, statistics);
+      }
+      if constexpr (has_statistics(kKind)) {
+        if (epilogue_.statistics.kind != Statistics::Kind::none)
+          merge_statistics(statistics, conv, row_tile, first_row, channel, consumer);
+      }
+    }
+  }
+
+  // The leader of a consumer, when it has nothing more to do: the boxes must be read before the block ends.
+  RK_DEVICE void drain() const {
+    if (leads_consumer()) ptx::bulk_wait_read<0>();
+  }
+
+ private:
+  static constexpr bool kBackward = kKind == EpilogueKind::backward;
+  using Coefficients = ChannelAffine<2>;
+
+  RK_DEVICE bool reads_bn_input() const {
+    return kBackward && epilogue_.statistics.kind != Statistics::Kind::none;
+  }
+
+  static RK_DEVICE int32_t block_row(int32_t first_row, uint32_t consumer, int32_t block) {
+    return first_row + (static_cast<int32_t>(consumer) * kBlocks + block) * kBoxRows;
+  }
+
+  static RK_DEVICE uint32_t slab() { return warp_of_consumer() * kSlabRows; }  // the warp's first row in a box
+
+  RK_DEVICE uint32_t output_box(uint32_t consumer, uint32_t i) const {
+    return boxes_ + (consumer * kOutputBoxes + i) * kBoxBytes;
+  }
+  RK_DEVICE uint32_t source_box(uint32_t consumer, uint32_t i) const {
+    return boxes_ + (kConsumers * kOutputBoxes + consumer * kSourceBoxes + i) * kBoxBytes;
+  }
+  RK_DEVICE SourceRing source_ring(uint32_t consumer) const {
+    return {barriers_ + consumer * SourceRing::kBarrierBytes};
+  }
+
+  // ---- one box: 64 rows from `row` on, 64 channels from `channel` on
+
+  // Coefficient e % 2 of the channels that values e and e + 2 of a fragment belong to, from the lane that
+  // loaded it.
+  static RK_DEVICE Coefficients of_fragment(const Coefficients& mine, uint32_t chunk) {
+    Coefficients theirs;
+    const uint32_t from = chunk * 4 + ptx::lane_id() % 4;
+    RK_UNROLL
+    for (int e = 0; e < 2; ++e) {
+      theirs.mean[e] = ptx::shfl_idx(mine.mean[e], from);
+      theirs.scale[e] = ptx::shfl_idx(mine.scale[e], from);
+      theirs.bias[e] = ptx::shfl_idx(mine.bias[e], from);
+    }
+    return theirs;
+  }
+
+  static RK_DEVICE void apply(const Coefficients& coefficients, uint32_t chunk, float (&values)[8]) {
+    RK_UNROLL
+    for (uint32_t half = 0; half < 2; ++half) {
+      const Coefficients here = of_fragment(coefficients, chunk + half);
+      RK_UNROLL
+      for (int e = 0; e < 4; ++e) values[4 * half + e] = here.apply(values[4 * half + e], e % 2);
+    }
+  }
+
+  template <class Accumulator>
+  RK_DEVICE void finish_box(const Accumulator& acc, int32_t box, const OutputMaps& maps,
+                            const ConvGeometry& conv, int32_t row, int32_t channel, uint32_t consumer,
+                            const Coefficients& coefficients, RunningStatistics<2>& statistics) {
+    const uint32_t out = output_box(consumer, output_);
+    [[maybe_unused]] uint32_t residual = 0, bn_input = 0;
+    [[maybe_unused]] typename SourceRing::Position residual_at, bn_input_at;
+    if constexpr (kSourceBoxes != 0) {
+      if (epilogue_.residual != nullptr) residual = await_source(consumer, residual_at);
+      if (reads_bn_input()) bn_input = await_source(consumer, bn_input_at);
+    }
+    [[maybe_unused]] MaskRows residual_mask, mask;
+    if constexpr (kBackward) load_masks(conv, row, channel, residual_mask, mask);
+
+    if (leads_consumer()) ptx::bulk_wait_read<kOutputBoxes - 1>();
+    consumer_barrier(consumer);  // the box is free
+    RK_UNROLL
+    for (uint32_t chunk = 0; chunk < kChunksPerRow; chunk += 2) {
+      float values[8];
+      RK_UNROLL
+      for (uint32_t e = 0; e < 8; ++e)
+        values[e] = acc.get(static_cast<int>((box * kChunksPerRow + chunk) * 4 + e));
+      if constexpr (kKind == EpilogueKind::plain || kKind == EpilogueKind::residual) {
+        if (has_affine()) apply(coefficients, chunk, values);
+      }
+      if constexpr (kSourceBoxes != 0) {
+        if (epilogue_.residual != nullptr) {
+          float skip[8];
+          read_fragment<Format>(residual, slab(), chunk, skip);
+          if constexpr (kBackward) residual_mask.apply(chunk, skip);
+          RK_UNROLL
+          for (int e = 0; e < 8; ++e) values[e] += skip[e];
+        }
+      }
+      if constexpr (kBackward) {
+        mask.apply(chunk, values);
+        if (reads_bn_input() && epilogue_.statistics.bn_relu)
+          pass_rectified(bn_input, coefficients, chunk, values);
+      } else if (epilogue_.relu) {
+        RK_UNROLL
+        for (float& value : values) value = relu(value);
+      }
+      uint32_t word[4];
+      pack_fragment<Format>(values, word);
+      ptx::stmatrix_x4(matrix_row(out, slab(), chunk), word);
+    }
+    if constexpr (kSourceBoxes != 0 || has_statistics(kKind)) ptx::warp_sync();
+    if constexpr (kSourceBoxes != 0) {
+      if (epilogue_.residual != nullptr) source_ring(consumer).release(residual_at);
+    }
+    if constexpr (has_statistics(kKind)) {
+      if (epilogue_.statistics.kind != Statistics::Kind::none) {
+        add_slab(out, bn_input, conv.gemm_m() - row, coefficients, statistics);
+      }
+    }
+    if constexpr (kBackward) {
+      if (reads_bn_input()) {
+        ptx::warp_sync();
+        source_ring(consumer).release(bn_input_at);
+      }
+    }
+    ptx::fence_proxy_async();
+    consumer_barrier(consumer);  // the box is full
+    if (leads_consumer()) {
+      store_output(maps.y, out, conv, PixelRow(conv, row), channel);
+      ptx::bulk_commit();
+    }
+    output_ = (output_ + 1) % kOutputBoxes;
+  }
+
+  RK_DEVICE bool has_affine() const {
+    const Affine& affine = epilogue_.affine;
+    return affine.weight != nullptr || affine.bias != nullptr || affine.mean != nullptr ||
+           affine.var != nullptr;
+  }
+
+  // Waits for the next source box; `at` says later which one it was.
+  RK_DEVICE uint32_t await_source(uint32_t consumer, typename SourceRing::Position& at) {
+    at = source_;
+    source_ring(consumer).await(at);
+    source_.advance();
+    return source_box(consumer, at.stage);
+  }
+
+  RK_DEVICE void load_masks(const ConvGeometry& conv, int32_t row, int32_t channel, MaskRows& residual_mask,
+                            MaskRows& mask) const {
+    int64_t pixel[2] = {};
+    bool exists[2];
+    const bool masked = epilogue_.mask != nullptr || epilogue_.residual_mask != nullptr;
+    RK_UNROLL
+    for (int r = 0; r < 2; ++r) {
+      const int32_t m = row + static_cast<int32_t>(slab() + ptx::lane_id() / 4 + r * 8);
+      exists[r] = masked && m < conv.gemm_m();
+      if (exists[r]) pixel[r] = conv.output_pixel(static_cast<uint32_t>(m));
+    }
+    residual_mask.load(epilogue_.residual_mask, pixel, exists, conv.columns, channel);
+    mask.load(epilogue_.mask, pixel, exists, conv.columns, channel);
+  }
+
+  // Zero where the ReLU behind BatchNorm gave zero: to the bit what forward computed.
+  static RK_DEVICE void pass_rectified(uint32_t bn_input, const Coefficients& bn, uint32_t chunk,
+                                       float (&values)[8]) {
+    float activations[8];
+    read_fragment<Format>(bn_input, slab(), chunk, activations);
+    apply(bn, chunk, activations);
+    uint32_t word[4];
+    pack_fragment<Format>(activations, word);
+    unpack_fragment<Format>(word, activations);
+    apply_mask(passing(activations), values);
+  }
+
+  // ---- statistics
+
+  // The warp's rows of a finished box, of which `rows` (counted from the box's first) exist.
+  static RK_DEVICE void add_slab(uint32_t out, uint32_t bn_input, int32_t rows, const Coefficients& bn,
+                                 RunningStatistics<2>& statistics) {
+    const uint32_t lane = ptx::lane_id();
+    const auto read = [=](uint32_t box, uint32_t row, float (&values)[2]) {
+      const uint32_t address = box + swizzled(row, lane / 4) + lane % 4 * 4;
+      Format::unpack_pair(ptx::ld_shared<uint32_t>(address), values[0], values[1]);
+    };
+    RK_UNROLL
+    for (uint32_t i = 0; i < kSlabRows; ++i) {
+      const uint32_t row = slab() + i;
+      if (static_cast<int32_t>(row) >= rows) break;
+      float values[2];
+      read(out, row, values);
+      if constexpr (kBackward) {
+        float inputs[2];
+        read(bn_input, row, inputs);
+        statistics.add_gradient(values, inputs, bn.mean);
+      } else {
+        statistics.add_moments(values);
+      }
+    }
+  }
+
+  // Merges the warps' statistics of a box of channels, in their order, and writes them. All consumers.
+  RK_DEVICE void merge_statistics(const RunningStatistics<2>& mine, const ConvGeometry& conv,
+                                  int64_t row_tile, int32_t first_row, int32_t channel, uint32_t consumer) {
+    const Statistics& statistics = epilogue_.statistics;
+    const uint32_t scratch = scratch_ + scratch_in_use_ * kScratchBytes;
+    const auto slot = [=](uint32_t value, uint32_t warp, uint32_t column) {
+      return scratch + ((value * kWarps + warp) * kBoxChannels + column) * 4;
+    };
+    float values[2][3];
+    RK_UNROLL
+    for (int e = 0; e < 2; ++e) mine.values(statistics.kind, e, values[e]);
+    RK_UNROLL
+    for (uint32_t v = 0; v < 3; ++v) {
+      const Words2 pair = {{std::bit_cast<uint32_t>(values[0][v]), std::bit_cast<uint32_t>(values[1][v])}};
+      ptx::st_shared(slot(v, consumer * 4 + warp_of_consumer(), ptx::lane_id() * 2), pair);
+    }
+    consumers_barrier();
+    // The warpgroups take turns. Whoever fills this scratch again has met the merging threads once more
+    // before.
+    const uint32_t thread = ptx::tid_x() - scratch_in_use_ * 128;
+    scratch_in_use_ ^= 1;
+    if (thread >= kBoxChannels || channel + static_cast<int32_t>(thread) >= conv.columns) return;
+    const auto read = [=](uint32_t value, uint32_t warp) {
+      return ptx::ld_shared<float>(slot(value, warp, thread));
+    };
+    float* partials = statistics.partials + row_tile * values_per_channel(statistics.kind) * conv.columns +
+                      channel + thread;
+    if constexpr (kBackward) {
+      float g = 0.f, gx = 0.f;
+      for (uint32_t i = 0; i < kWarps; ++i) {
+        g += read(0, i);
+        gx += read(1, i);
+      }
+      ptx::st_global(partials, g);
+      ptx::st_global(partials + conv.columns, gx);
+    } else {
+      Moments total = {};
+      for (uint32_t i = 0; i < kWarps; ++i) {
+        const float count = static_cast<float>(rows_of(i, conv.gemm_m() - first_row));
+        total.merge({count, read(0, i), read(1, i), read(2, i)});
+      }
+      ptx::st_global(partials, total.pivot);
+      ptx::st_global(partials + conv.columns, total.offset);
+      ptx::st_global(partials + 2 * conv.columns, total.m2);
+    }
+  }
+
+  // How many rows warp i of the consumers has of a tile of which `rows` exist.
+  static RK_DEVICE int32_t rows_of(uint32_t i, int32_t rows) {
+    int32_t count = 0;
+    RK_UNROLL
+    for (int32_t block = 0; block < kBlocks; ++block) {
+      const int32_t left = rows - block_row(0, i / 4, block) - static_cast<int32_t>(i % 4) * kSlabRows;
+      count += left < 0 ? 0 : left < kSlabRows ? left : kSlabRows;
+    }
+    return count;
+  }
+
+  const Epilogue& epilogue_;
+  uint32_t boxes_, scratch_, barriers_;
+  uint32_t output_ = 0;
+  uint32_t scratch_in_use_ = 0;
+  typename SourceRing::Position source_;
+};
+
+}  // namespace rk::tile

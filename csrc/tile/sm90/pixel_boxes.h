@@ -1,0 +1,147 @@
+// Rows of a convolution's implicit GEMM as boxes that TMA copies: 64 channels (128 bytes, one row of a tile)
+// of the pixels of consecutive GEMM rows.
+//
+// Of the source the pixels are those that one tap sees, found by an im2col map whose walk is that of the rows;
+// of the output and what has its shape, the rows' own pixels: of all of them, or of one phase of dgrad. Where
+// row m is simply pixel m, the map is that of a matrix.
+#pragma once
+
+#include <cstdint>
+
+#include <ptx/tma.h>
+
+#include "machine/tensor_map.h"
+#include "tile/conv_geometry.h"
+#include "tile/swizzle.h"
+
+namespace rk::tile {
+
+constexpr int kBoxChannels = 64;
+static_assert(kBoxChannels * 2 == kRowBytes, "a box is as wide as the swizzle's span");
+
+// GEMM row m is pixel m of the source, for its only tap.
+constexpr bool dense_source(const ConvGeometry& conv) {
+  const auto dense = [](const ConvAxis& axis) {
+    return axis.taps == 1 && axis.rows == axis.source && axis.row_step == 1 && axis.base == 0;
+  };
+  return dense(conv.h) && dense(conv.w);
+}
+
+// The source coordinate, along one axis, of row position 0 and the tap that lies first in memory: the other
+// taps are offsets from it, which TMA wants to be positive.
+constexpr int32_t window_start(const ConvAxis& axis) {
+  return axis.tap_step < 0 ? axis.base + (axis.taps - 1) * axis.tap_step : axis.base;
+}
+constexpr int32_t window_offset(const ConvAxis& axis, int32_t tap) {
+  return (axis.tap_step < 0 ? tap - (axis.taps - 1) : tap) * axis.tap_step;
+}
+// From the image's last pixel to the source coordinate of the last row position: the map's upper corner.
+constexpr int32_t window_end(const ConvAxis& axis) {
+  return window_start(axis) + (axis.rows - 1) * axis.row_step - (axis.source - 1);
+}
+
+// Whether an im2col map can state this axis of the source (cuTensorMapEncodeIm2col).
+constexpr bool has_window_map(const ConvAxis& axis) {
+  const auto corner = [](int32_t value) { return value >= -128 && value <= 127; };
+  return axis.taps == 0 || (corner(window_start(axis)) && corner(window_end(axis)) && axis.row_step <= 8 &&
+                            window_offset(axis, axis.tap_step < 0 ? 0 : axis.taps - 1) <= 255);
+}
+
+// ---- maps, encoded by the host. `rows`: how many a box has.
+
+inline machine::TensorMap matrix_map(machine::ElementType type, const void* data, int64_t rows,
+                                     int32_t channels, uint32_t box_rows) {
+  return machine::encode({.type = type,
+                          .rank = 2,
+                          .data = data,
+                          .extent = {static_cast<uint64_t>(channels), static_cast<uint64_t>(rows)},
+                          .stride = {static_cast<uint64_t>(channels) * 2},
+                          .box = {kBoxChannels, box_rows},
+                          .element_stride = {1, 1},
+                          .swizzle = machine::Swizzle::span128});
+}
+
+// The source; without taps there is nothing to load and any map will do.
+inline machine::TensorMap source_map(machine::ElementType type, const void* data, const ConvGeometry& conv,
+                                     uint32_t box_rows) {
+  if (dense_source(conv)) return matrix_map(type, data, conv.gemm_m(), conv.channels, box_rows);
+  if (conv.h.taps * conv.w.taps == 0) return {};
+  const uint64_t pixel = static_cast<uint64_t>(conv.channels) * 2;
+  const auto h = static_cast<uint64_t>(conv.h.source), w = static_cast<uint64_t>(conv.w.source);
+  return machine::encode(
+      {.type = type,
+       .data = data,
+       .extent = {static_cast<uint64_t>(conv.channels), w, h, static_cast<uint64_t>(conv.n)},
+       .stride = {pixel, w * pixel, h * w * pixel},
+       .lower = {window_start(conv.w), window_start(conv.h)},
+       .upper = {window_end(conv.w), window_end(conv.h)},
+       .channels = kBoxChannels,
+       .pixels = box_rows,
+       .element_stride = {static_cast<uint32_t>(conv.w.row_step), static_cast<uint32_t>(conv.h.row_step)},
+       .swizzle = machine::Swizzle::span128});
+}
+
+// A tensor of the output's shape; null has a map that nobody uses.
+inline machine::TensorMap output_map(machine::ElementType type, const void* data, const ConvGeometry& conv,
+                                     uint32_t box_rows) {
+  if (data == nullptr) return {};
+  if (conv.dense_output) return matrix_map(type, data, conv.gemm_m(), conv.columns, box_rows);
+  const uint64_t pixel = static_cast<uint64_t>(conv.columns) * 2;
+  const OutputAxis &h = conv.output_h, &w = conv.output_w;
+  const uint64_t row = static_cast<uint64_t>(w.extent) * pixel;
+  return machine::encode(
+      {.type = type,
+       .data = static_cast<const uint8_t*>(data) + static_cast<uint64_t>(h.first) * row +
+               static_cast<uint64_t>(w.first) * pixel,
+       .extent = {static_cast<uint64_t>(conv.columns), static_cast<uint64_t>(conv.w.rows),
+                  static_cast<uint64_t>(conv.h.rows), static_cast<uint64_t>(conv.n)},
+       .stride = {static_cast<uint64_t>(w.step) * pixel, static_cast<uint64_t>(h.step) * row,
+                  static_cast<uint64_t>(h.extent) * row},
+       .lower = {0, 0},
+       .upper = {0, 0},
+       .channels = kBoxChannels,
+       .pixels = box_rows,
+       .element_stride = {1, 1},
+       .swizzle = machine::Swizzle::span128});
+}
+
+// ---- copies, started by one thread of the kernel
+
+// A GEMM row as image n and row positions (i, j); rows past the last one lie in images past the last one,
+// which read as zeros and are not written.
+struct PixelRow {
+  int32_t m, n, i, j;
+
+  RK_DEVICE PixelRow(const ConvGeometry& conv, int32_t row) : m(row) {
+    uint32_t at_i, at_j;
+    n = static_cast<int32_t>(conv.position(static_cast<uint32_t>(row), at_i, at_j));
+    i = static_cast<int32_t>(at_i);
+    j = static_cast<int32_t>(at_j);
+  }
+};
+
+// What tap (h, w) sees of the rows from `row` on.
+RK_DEVICE void load_source(uint32_t box, const machine::TensorMap& map, uint32_t mbarrier,
+                           const ConvGeometry& conv, const PixelRow& row, int32_t channel, int32_t h,
+                           int32_t w) {
+  if (dense_source(conv)) return ptx::tma_load(box, map, mbarrier, {channel, row.m});
+  ptx::tma_load_im2col(box, map, mbarrier,
+                       {channel, row.j * conv.w.row_step + window_start(conv.w),
+                        row.i * conv.h.row_step + window_start(conv.h), row.n},
+                       {static_cast<uint16_t>(window_offset(conv.w, w)),
+                        static_cast<uint16_t>(window_offset(conv.h, h))});
+}
+
+RK_DEVICE void load_output(uint32_t box, const machine::TensorMap& map, uint32_t mbarrier,
+                           const ConvGeometry& conv, const PixelRow& row, int32_t channel) {
+  if (conv.dense_output) return ptx::tma_load(box, map, mbarrier, {channel, row.m});
+  ptx::tma_load_im2col(box, map, mbarrier, {channel, row.j, row.i, row.n}, {0, 0});
+}
+
+RK_DEVICE void store_output(const machine::TensorMap& map, uint32_t box, const ConvGeometry& conv,
+                            const PixelRow& row, int32_t channel) {
+  if (conv.dense_output) return ptx::tma_store(map, box, {channel, row.m});
+  ptx::tma_store_im2col(map, box, {channel, row.j, row.i, row.n});
+}
+
+}  // namespace rk::tile
