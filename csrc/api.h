@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <string>
+#include <vector>
 
 namespace rk {
 
@@ -34,6 +35,7 @@ struct ConvShape {
   constexpr int64_t gemm_m() const { return n * p() * q(); }
   constexpr int64_t gemm_k() const { return r * s * c; }
   constexpr int64_t weight_elements() const { return k * r * s * c; }
+  bool operator==(const ConvShape&) const = default;
 };
 
 std::string describe(const ConvShape& shape);
@@ -77,6 +79,11 @@ struct BnGradient {
   const float* coefficients;  // [4, channels]: slope, offset, mean, tilt
 };
 
+// A configuration is one way to compute a convolution: a family of kernels and a tile. A problem's
+// `configuration` is the one that was chosen for it, or kChoose, and then it is chosen when the problem runs:
+// who allocates by a choice first enters it, because a tuned table may change in between.
+constexpr int kChoose = -1;
+
 // Images of so few channels that a pixel fills no 16-byte chunk: the caller pads x and weight to whole chunks
 // first, because gathering single elements for every tap would cost far more than multiplying zeros.
 constexpr int64_t chunk_elements(DType dtype) { return 16 / element_bytes(dtype); }
@@ -118,8 +125,11 @@ struct ConvFprop {
   const Normalise* normalise;  // or null; only where conv_transforms_on_load
   void* a;                     // or null; with normalise and only where conv_is_pointwise: a, written too
   uint32_t* mask;              // with a: bit = channel, set where a > 0, [n, h, w, ceil(c / 32)]
+
+  int configuration = kChoose;
 };
 void conv_fprop(const ConvFprop& problem);
+int choose_configuration(const ConvFprop& problem);
 
 // A convolution that is a matrix product over pixels: every element of x enters once.
 constexpr bool conv_is_pointwise(const ConvShape& shape) {
@@ -159,8 +169,11 @@ struct ConvDgrad {
 
   const BnGradient* gradient;  // or null; only where conv_is_pointwise and conv_transforms_on_load
   void* gradient_out;          // with gradient: BatchNorm's gradient, written too, [n, p, q, k]
+
+  int configuration = kChoose;
 };
 void conv_dgrad(const ConvDgrad& problem);
+int choose_configuration(const ConvDgrad& problem);
 int64_t conv_dgrad_row_tiles(const ConvDgrad& problem);
 
 // dw = sum over pixels of dy a^T, in float32 over a fixed number of ranges of pixels, added in order, rounded
@@ -177,9 +190,55 @@ struct ConvWgrad {
   Stream stream;
 
   const Normalise* normalise;  // or null; without a residual, and only where x and dy are whole chunks
+
+  int configuration = kChoose;
 };
 void conv_wgrad(const ConvWgrad& problem);
+int choose_configuration(const ConvWgrad& problem);
 int64_t conv_wgrad_splits(const ConvWgrad& problem);
+
+// What a choice is made by: the problem without its tensors, on a GPU of so many multiprocessors.
+enum class Operation : uint8_t { fprop, dgrad, wgrad };
+struct ConvTask {
+  Operation operation;
+  DType dtype;
+  bool tf32;
+  ConvShape shape;
+  int64_t sm_count;
+
+  bool operator==(const ConvTask&) const = default;
+};
+
+// What of a problem can rule configurations out beside its task.
+struct ConvDemands {
+  bool aligned_source;  // to 16 bytes: what the portable kernels multiply
+  bool aligned_rest;    // and every other tensor
+  bool residual_view;
+  bool on_load;  // what is multiplied is made of the source while it is loaded
+};
+
+// What the cost model says of one configuration; see dispatch/cost_model.h.
+struct ConvPrediction {
+  std::string configuration;
+  std::string refused;  // why it cannot compute the problem; empty if it can, and only then the rest holds
+  bool chosen;
+  int64_t tiles;
+  double waves, efficiency;
+  double memory, feed, math, launches, seconds;
+  std::string bound;
+};
+constexpr int kThisMachine =
+    0;  // as a compute capability: the current GPU's, with the kernels that are there
+std::vector<ConvPrediction> predict_conv(const ConvTask& task, const ConvDemands& demands,
+                                         int compute_capability);
+
+// The tuned table of this process: the configuration for a task goes before what the model would choose,
+// wherever it is legal. Throw std::runtime_error for a name that is none.
+void tune_conv(const ConvTask& task, const std::string& configuration);
+void forget_tuned();
+// Every problem that it can compute takes this configuration, until another is forced or none (""). Returns
+// the one before.
+std::string force_configuration(const std::string& configuration);
 
 // The tiles' partials become [2, channels]: the mean and M2 of all (moments), or added sums.
 struct StatisticsReduction {

@@ -33,6 +33,7 @@ __all__ = [
     "reference",
     "simulator",
     "training",
+    "tuning",
     "unfuse",
 ]
 
@@ -45,6 +46,7 @@ _LAZY = {
     "nn": "nn",
     "reference": "reference",
     "simulator": "simulator",
+    "tuning": "tuning",
     "unfuse": "nn",
 }
 

@@ -39,6 +39,14 @@ SCHEMAS = {
     "global_avg_pool": "(Tensor x) -> Tensor",
     "linear": "(Tensor x, Tensor weight, Tensor? bias, bool tf32) -> Tensor",
 }
+# What `tuning` asks of the choice of configurations; without tensors, of a compiled machine alone.
+CHOICES = {
+    "conv_choices": "(str operation, str dtype, int[] shape, int multiprocessors, int capability, "
+    "bool aligned_source, bool aligned_rest, bool residual_view, bool on_load) -> str",
+    "tune_conv": "(str operation, str dtype, int[] shape, int multiprocessors, str configuration) -> ()",
+    "forget_tuned": "() -> ()",
+    "force_configuration": "(str configuration) -> str",
+}
 # Compilers must hand over tensors with the strides they were traced with: kernels read channels_last only.
 _TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
 
@@ -231,6 +239,8 @@ def _register() -> list[torch.library.Library]:
             torch.library.register_fake(f"{namespace}::{operator}", FAKES[operator], lib=library)
         # Single instructions on raw words, for the tests that compare the machines.
         library.define("conformance(Tensor input, str primitive) -> Tensor")
+        for name, schema in CHOICES.items():
+            library.define(name + schema)
         libraries.append(library)
     for operator, (setup, backward) in _autograd.FORMULAS.items():
         name = f"{NAMESPACE}::{operator}"

@@ -92,6 +92,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> conv_fprop_stats(const Tensor& x, con
                        .normalise = norm ? &normalise : nullptr,
                        .a = keep ? a.mutable_data_ptr() : nullptr,
                        .mask = mask_data};
+  problem.configuration = choose_configuration(problem);
   const RowTiles tiles = conv_fprop_row_tiles(problem);
   Tensor partials = empty_floats(x, {tiles.tiles, kMomentsPerTile, shape.k});
   problem.partials = partials.mutable_data_ptr<float>();
@@ -175,6 +176,7 @@ std::tuple<Tensor, Tensor, Tensor> conv_dgrad(const Tensor& g, const OptionalTen
     rk::conv_dgrad(problem);
     return {dx, sums, dy};
   }
+  problem.configuration = choose_configuration(problem);
   const int64_t tiles = conv_dgrad_row_tiles(problem);
   Tensor partials = empty_floats(g, {tiles, kSumsPerTile, shape.c});
   problem.partials = partials.mutable_data_ptr<float>();
@@ -226,6 +228,7 @@ Tensor conv_wgrad(const Tensor& dy, const Tensor& x, const OptionalTensor& norm,
                        .dw_channels = x.size(1),
                        .stream = current_stream(x),
                        .normalise = norm ? &normalise : nullptr};
+  problem.configuration = choose_configuration(problem);
   Tensor partials = empty_floats(x, {conv_wgrad_splits(problem), shape.weight_elements()});
   problem.partials = partials.mutable_data_ptr<float>();
   rk::conv_wgrad(problem);

@@ -2,9 +2,10 @@
 #include <stdexcept>
 
 #include "api.h"
-#include "dispatch/conv_tile_choice.h"
+#include "dispatch/choice.h"
 #include "dispatch/problem.h"
 #include "kernels/sm80/launchers.h"
+#include "kernels/sm90/launchers.h"
 #include "machine/device.h"
 
 namespace rk {
@@ -19,25 +20,69 @@ ConvShape simplify(const ConvShape& shape) {
   return product;
 }
 
-struct Configuration {
-  bool ffma;
-  bool vector_operands;
-  const dispatch::ConvTileTraits& tile;
-};
+tile::ConvGeometry geometry(const ConvFprop& problem) {
+  return dispatch::fprop_geometry(problem.residual_view.channels == 0 ? simplify(problem.shape)
+                                                                      : problem.shape);
+}
 
-Configuration configure(const ConvFprop& problem) {
-  const ConvShape& shape = problem.shape;
-  const bool ffma = problem.dtype == DType::f32 && !problem.tf32;
-  const bool vector = dispatch::aligned_chunks(problem.dtype, shape.c, {problem.x, problem.weight});
-  return {ffma, vector,
-          dispatch::choose_conv_tile(shape.gemm_m(), shape.k, vector, ffma, machine::sm_count())};
+void launch_sm80(const ConvFprop& problem, sm80::ConvTile tile, const tile::Epilogue& epilogue) {
+  const sm80::ConvGemm gemm = {.tile = tile,
+                               .vector_operands = dispatch::aligned_chunks(problem.dtype, problem.shape.c,
+                                                                           {problem.x, problem.weight}),
+                               .phases = 1,
+                               .conv = {geometry(problem)},
+                               .source = problem.x,
+                               .normalise = problem.normalise,
+                               .gradient = nullptr,
+                               .transformed = problem.a,
+                               .transformed_mask = problem.mask,
+                               .weight = problem.weight,
+                               .epilogue = epilogue,
+                               .stream = problem.stream};
+  switch (problem.dtype) {
+    case DType::bf16: return sm80::launch_conv_fprop_bf16(gemm);
+    case DType::f16: return sm80::launch_conv_fprop_f16(gemm);
+    case DType::f32:
+      return problem.tf32 ? sm80::launch_conv_fprop_tf32(gemm) : sm80::launch_conv_fprop_f32(gemm);
+  }
+  throw std::runtime_error("conv_fprop: unknown dtype for " + describe(problem.shape));
+}
+
+void launch_sm90([[maybe_unused]] const ConvFprop& problem, [[maybe_unused]] sm90::ConvTile tile,
+                 [[maybe_unused]] const tile::Epilogue& epilogue) {
+  if constexpr (dispatch::kSm90Gemm) {
+    sm90::launch_conv_fprop({.tile = tile,
+                             .dtype = problem.dtype,
+                             .phases = 1,
+                             .conv = {geometry(problem)},
+                             .source = problem.x,
+                             .weight = problem.weight,
+                             .taps = static_cast<int32_t>(problem.shape.r * problem.shape.s),
+                             .epilogue = epilogue,
+                             .stream = problem.stream});
+  } else {
+    throw std::runtime_error("conv_fprop: the kernels for sm_90 are not there");
+  }
 }
 
 }  // namespace
 
+int choose_configuration(const ConvFprop& problem) {
+  return dispatch::choose({.operation = Operation::fprop,
+                           .dtype = problem.dtype,
+                           .tf32 = problem.dtype == DType::f32 && problem.tf32,
+                           .shape = problem.shape,
+                           .sm_count = machine::sm_count()},
+                          {.aligned_source = dispatch::aligned({problem.x, problem.weight}),
+                           .aligned_rest = dispatch::aligned({problem.residual, problem.y}),
+                           .residual_view = problem.residual_view.channels != 0,
+                           .on_load = problem.normalise != nullptr},
+                          dispatch::usable_capability());
+}
+
 RowTiles conv_fprop_row_tiles(const ConvFprop& problem) {
-  const int64_t rows = configure(problem).tile.m;
-  return {.tiles = (problem.shape.gemm_m() + rows - 1) / rows, .tile_rows = rows};
+  const dispatch::Configuration& configuration = dispatch::configuration_of(problem);
+  return {.tiles = dispatch::row_tiles(configuration, {geometry(problem)}), .tile_rows = configuration.rows};
 }
 
 bool conv_transforms_on_load(DType dtype, int64_t channels, std::initializer_list<const void*> sources) {
@@ -45,7 +90,7 @@ bool conv_transforms_on_load(DType dtype, int64_t channels, std::initializer_lis
 }
 
 void conv_fprop(const ConvFprop& problem) {
-  const Configuration config = configure(problem);
+  const dispatch::Configuration& configuration = dispatch::configuration_of(problem);
   const bool adds_on_load = problem.normalise != nullptr && problem.normalise->residual != nullptr;
   if (adds_on_load && problem.normalise->residual_view.channels != 0)
     throw std::runtime_error("conv_fprop: what is added on load is of the source's shape");
@@ -54,45 +99,26 @@ void conv_fprop(const ConvFprop& problem) {
         "conv_fprop: only a pointwise convolution adds on load or writes what it loads: " +
         describe(problem.shape));
   }
-  const bool vector_epilogue =
-      dispatch::aligned_view(problem.dtype, problem.residual_view) &&
-      dispatch::aligned_chunks(problem.dtype, problem.shape.k, {problem.residual, problem.y});
-  const tile::Statistics statistics = {
-      .kind = problem.partials != nullptr ? tile::Statistics::Kind::moments : tile::Statistics::Kind::none,
-      .partials = problem.partials,
-      .row_tiles = conv_fprop_row_tiles(problem).tiles,
-      .bn_input = nullptr,
-      .bn = {},
-      .bn_relu = false};
-  const sm80::ConvGemm gemm = {
-      .tile = config.tile.tile,
-      .vector_operands = config.vector_operands,
-      .phases = 1,
-      .conv = {dispatch::fprop_geometry(problem.residual_view.channels == 0 ? simplify(problem.shape)
-                                                                            : problem.shape)},
-      .source = problem.x,
-      .normalise = problem.normalise,
-      .gradient = nullptr,
-      .transformed = problem.a,
-      .transformed_mask = problem.mask,
-      .weight = problem.weight,
-      .epilogue = {.affine = problem.affine,
-                   .residual = problem.residual,
-                   .residual_view = problem.residual_view,
-                   .residual_mask = nullptr,
-                   .mask = nullptr,
-                   .y = problem.y,
-                   .relu = problem.relu,
-                   .vector = vector_epilogue,
-                   .statistics = statistics},
-      .stream = problem.stream};
-  switch (problem.dtype) {
-    case DType::bf16: return sm80::launch_conv_fprop_bf16(gemm);
-    case DType::f16: return sm80::launch_conv_fprop_f16(gemm);
-    case DType::f32:
-      return config.ffma ? sm80::launch_conv_fprop_f32(gemm) : sm80::launch_conv_fprop_tf32(gemm);
-  }
-  throw std::runtime_error("conv_fprop: unknown dtype for " + describe(problem.shape));
+  const tile::Epilogue epilogue = {
+      .affine = problem.affine,
+      .residual = problem.residual,
+      .residual_view = problem.residual_view,
+      .residual_mask = nullptr,
+      .mask = nullptr,
+      .y = problem.y,
+      .relu = problem.relu,
+      .vector = dispatch::aligned_view(problem.dtype, problem.residual_view) &&
+                dispatch::aligned_chunks(problem.dtype, problem.shape.k, {problem.residual, problem.y}),
+      .statistics = {.kind = problem.partials != nullptr ? tile::Statistics::Kind::moments
+                                                         : tile::Statistics::Kind::none,
+                     .partials = problem.partials,
+                     .row_tiles = dispatch::row_tiles(configuration, {geometry(problem)}),
+                     .bn_input = nullptr,
+                     .bn = {},
+                     .bn_relu = false}};
+  if (configuration.kernels == dispatch::Kernels::sm90)
+    return launch_sm90(problem, configuration.sm90_tile(), epilogue);
+  launch_sm80(problem, configuration.sm80_tile(), epilogue);
 }
 
 }  // namespace rk

@@ -46,29 +46,28 @@ constexpr const ConvTileTraits& choose_conv_tile(int64_t rows, int64_t columns, 
   return *best;
 }
 
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// The tile of wgrad's portable kernel: the filters are its rows, a filter's taps and channels its columns.
+constexpr sm80::ConvTile choose_wgrad_tile(int64_t filters, int64_t columns, bool vector) {
+  return vector && filters > 64 && columns > 64 ? sm80::ConvTile::t128x128 : sm80::ConvTile::t64x64;
+}
+
 // How wgrad cuts its pixels: as many ranges as fill the machine with whole waves of blocks, but none shorter
 // than eight stages of 64 pixels. A function of shape and machine alone, so that results repeat bit by bit.
 struct WgradSplit {
-  bool large_tile;
   int64_t splits;
   int64_t pixels_per_split;
 };
 
-constexpr WgradSplit choose_wgrad_split(int64_t filters, int64_t columns, int64_t pixels, bool vector,
-                                        int64_t sm_count) {
+constexpr WgradSplit split_wgrad(int64_t tiles, int64_t pixels, int64_t blocks_per_sm, int64_t sm_count) {
   constexpr int64_t kDepth = 64;
-  const bool large = vector && filters > 64 && columns > 64;
-  const int64_t tile = large ? 128 : 64;
-  const int64_t blocks_per_sm = large ? 2 : 3;
-  const int64_t tiles = ((filters + tile - 1) / tile) * ((columns + tile - 1) / tile);
-  const int64_t stages = (pixels + kDepth - 1) / kDepth;
+  const int64_t stages = ceil_div(pixels, kDepth);
   const int64_t fill = sm_count * blocks_per_sm / tiles;
   const int64_t most = (stages + 7) / 8;
   const int64_t wanted = fill < 1 ? 1 : fill < most ? fill : most;
-  const int64_t stages_per_split = (stages + wanted - 1) / wanted;
-  return {.large_tile = large,
-          .splits = (stages + stages_per_split - 1) / stages_per_split,
-          .pixels_per_split = stages_per_split * kDepth};
+  const int64_t stages_per_split = ceil_div(stages, wanted);
+  return {.splits = ceil_div(stages, stages_per_split), .pixels_per_split = stages_per_split * kDepth};
 }
 
 }  // namespace rk::dispatch

@@ -2,7 +2,7 @@
 #include <stdexcept>
 
 #include "api.h"
-#include "dispatch/conv_tile_choice.h"
+#include "dispatch/choice.h"
 #include "dispatch/problem.h"
 #include "kernels/sm80/launchers.h"
 #include "machine/device.h"
@@ -15,10 +15,11 @@ bool is_vector(const ConvWgrad& problem) {
          dispatch::aligned_chunks(problem.dtype, problem.shape.k, {problem.dy});
 }
 
-dispatch::WgradSplit split(const ConvWgrad& problem) {
+dispatch::WgradSplit split(const ConvWgrad& problem, const dispatch::Configuration& configuration) {
   const ConvShape& shape = problem.shape;
-  return dispatch::choose_wgrad_split(shape.k, shape.gemm_k(), shape.gemm_m(), is_vector(problem),
-                                      machine::sm_count());
+  const int64_t tiles = dispatch::ceil_div(shape.k, configuration.rows) *
+                        dispatch::ceil_div(shape.gemm_k(), configuration.columns);
+  return dispatch::split_wgrad(tiles, shape.gemm_m(), configuration.blocks_per_sm, machine::sm_count());
 }
 
 void launch(const sm80::WgradGemm& gemm, const ConvWgrad& problem) {
@@ -33,11 +34,27 @@ void launch(const sm80::WgradGemm& gemm, const ConvWgrad& problem) {
 
 }  // namespace
 
-int64_t conv_wgrad_splits(const ConvWgrad& problem) { return split(problem).splits; }
+int choose_configuration(const ConvWgrad& problem) {
+  return dispatch::choose({.operation = Operation::wgrad,
+                           .dtype = problem.dtype,
+                           .tf32 = problem.dtype == DType::f32 && problem.tf32,
+                           .shape = problem.shape,
+                           .sm_count = machine::sm_count()},
+                          {.aligned_source = dispatch::aligned({problem.x, problem.dy}),
+                           .aligned_rest = true,
+                           .residual_view = false,
+                           .on_load = problem.normalise != nullptr},
+                          dispatch::usable_capability());
+}
+
+int64_t conv_wgrad_splits(const ConvWgrad& problem) {
+  return split(problem, dispatch::configuration_of(problem)).splits;
+}
 
 void conv_wgrad(const ConvWgrad& problem) {
-  const dispatch::WgradSplit cut = split(problem);
-  launch({.large_tile = cut.large_tile,
+  const dispatch::Configuration& configuration = dispatch::configuration_of(problem);
+  const dispatch::WgradSplit cut = split(problem, configuration);
+  launch({.large_tile = configuration.sm80_tile() == sm80::ConvTile::t128x128,
           .vector = is_vector(problem),
           .conv = dispatch::fprop_geometry(problem.shape),
           .x = problem.x,

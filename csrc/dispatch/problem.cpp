@@ -142,12 +142,15 @@ bool aligned_view(DType dtype, const ResidualView& view) {
   return view.channels * element_bytes(dtype) % 16 == 0;
 }
 
-bool aligned_chunks(DType dtype, int64_t channels, std::initializer_list<const void*> tensors) {
-  if (channels * element_bytes(dtype) % 16 != 0) return false;
+bool aligned(std::initializer_list<const void*> tensors) {
   for (const void* tensor : tensors) {
     if (reinterpret_cast<uintptr_t>(tensor) % 16 != 0) return false;
   }
   return true;
+}
+
+bool aligned_chunks(DType dtype, int64_t channels, std::initializer_list<const void*> tensors) {
+  return channels * element_bytes(dtype) % 16 == 0 && aligned(tensors);
 }
 
 }  // namespace dispatch

@@ -21,10 +21,13 @@ std::vector<tile::ConvGeometry> dgrad_geometry(const ConvShape& shape);
 // Throws std::runtime_error unless 1 <= value < 2^31; `what` says what it counts.
 int32_t index32(int64_t value, const char* what);
 
-// Are all tensors (null: absent) made of 16-byte aligned rows of whole chunks of channels?
-// Whether the residual's rows, where it has channels of its own, are whole chunks too.
+// Whether the residual's rows, where it has channels of its own, are whole 16-byte chunks.
 bool aligned_view(DType dtype, const ResidualView& view);
 
+// Are all tensors (null: absent) aligned to 16 bytes?
+bool aligned(std::initializer_list<const void*> tensors);
+
+// And made of rows of whole chunks of channels?
 bool aligned_chunks(DType dtype, int64_t channels, std::initializer_list<const void*> tensors);
 
 }  // namespace rk::dispatch

@@ -42,6 +42,8 @@ struct TiledTensor {
   uint32_t box[5];             // elements that a box spans, at most 256
   uint32_t element_stride[5];  // 1 to 8: every which of them is copied, ceil(box / element_stride) in all
   Swizzle swizzle;
+
+  bool operator==(const TiledTensor&) const = default;
 };
 
 // Columns of an im2col matrix of a 4-dimensional tensor {C, W, H, N}. Pixels are walked along W, then H, then
@@ -58,6 +60,8 @@ struct Im2colTensor {
   uint32_t pixels;             // a copy, at most 1024
   uint32_t element_stride[2];  // W, H: 1 to 8, the step of the walk
   Swizzle swizzle;
+
+  bool operator==(const Im2colTensor&) const = default;
 };
 
 // Throw std::invalid_argument with the rule that is broken, the same on every machine; std::runtime_error

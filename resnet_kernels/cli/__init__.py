@@ -4,7 +4,7 @@ bench.
 One file a group of commands; each registers with `application.app` when it is imported.
 """
 
-from . import analyze, bench, counts, detect, evaluate, installed, predictions, proof, terminal, train
+from . import analyze, bench, counts, detect, evaluate, installed, predictions, proof, terminal, train, tuned
 from .application import app, main
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "proof",
     "terminal",
     "train",
+    "tuned",
 ]

@@ -16,13 +16,20 @@ def predict(
     model: Annotated[str, typer.Option(help="One of the paper's networks.")] = "resnet50",
     batch: Annotated[int, typer.Option(help="Images.", min=1)] = 256,
     dtype: Annotated[str, typer.Option(help="bfloat16 or float16.")] = "bfloat16",
+    capability: Annotated[
+        int | None,
+        typer.Option(help="80 or 90: choose as if every kernel for it were there. Default: those that are."),
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="The first five layers only.")] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the tables.")] = DIRECTORY,
 ) -> None:
-    """Predict every convolution from the simulator's counters and a roofline; measure nothing."""
+    """Predict every convolution: the counters of the simulator under a roofline, the cost model's choices.
+
+    The choices are those for batches 1, 32, 256 and the one asked for. Nothing is measured.
+    """
     from .. import simulator
     from ..errors import UserError
-    from ..measure import predict_layers, predict_report
+    from ..measure import predict_choices, predict_layers, predict_report
     from ..measure.problems import NETWORKS
 
     if model not in NETWORKS:
@@ -31,7 +38,10 @@ def predict(
         raise UserError(f"--dtype must be one of {', '.join(predict_layers.DTYPES)}, got {dtype!r}")
     if not simulator.built(checked=True):
         raise UserError("the simulator's checked build is not there: `make build` makes it")
+    if capability not in (None, 80, 90):
+        raise UserError(f"--capability must be 80 or 90, got {capability}")
     console = terminal.console()
+    most = 5 if quick else None
     with terminal.progress(console) as begin:
         bars = []
 
@@ -40,9 +50,13 @@ def predict(
                 bars.append(begin("counting, in the checked simulator", layers))
             bars[0](name)
 
-        rows = predict_layers.layers(model, batch, dtype, most=5 if quick else None, advance=advance)
+        rows = predict_layers.layers(model, batch, dtype, most=most, advance=advance)
+    batches = sorted({*predict_choices.BATCHES, batch})
+    choices = predict_choices.choices(model, batches, dtype, capability, most)
     predict_report.show(rows, model, console)
-    for path in predict_report.write(rows, model, output):
+    predict_choices.show(choices, model, console)
+    written = predict_report.write(rows, model, output) + predict_choices.write(choices, model, output)
+    for path in written:
         console.print(f"written: {path}", markup=False, soft_wrap=True)
 
 

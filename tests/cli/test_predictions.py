@@ -13,6 +13,10 @@ def test_predict(run, tmp_path):
     assert result.exit_code == 0, result.output
     assert "predicted, not measured" in result.output
     assert (tmp_path / "predicted.html").is_file()
+    for batch in (1, 32, 256):
+        assert f"dgrad, batch {batch}: " in result.output
+    assert (tmp_path / "choices.md").is_file()
+    assert (tmp_path / "choices.csv").is_file()
 
 
 @pytest.mark.parametrize(
@@ -20,6 +24,7 @@ def test_predict(run, tmp_path):
     [
         (["--model", "alexnet"], "choose among"),
         (["--dtype", "float32"], "--dtype must be one of"),
+        (["--capability", "75"], "--capability must be 80 or 90"),
     ],
 )
 def test_predict_says_what_is_wrong(run, arguments, said):

@@ -18,6 +18,7 @@ COMMON = (
     "machine/launch_config.h",
     "machine/matrix_operand.h",
     "machine/tensor_map.h",
+    "machine/tensor_map_cache.h",
     "machine/words.h",
 )
 MACHINE = ("ptx/", "launch.h")

@@ -26,6 +26,7 @@ DEPTH = {
     "nn": 6,
     "training": 7,
     "ops": 8,
+    "tuning": 8,
     "_register": 9,
     "_autograd": 10,
     "simulator": 10,

@@ -1,0 +1,199 @@
+#include "dispatch/choice.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "dispatch/problem.h"
+#include "dispatch/tuned_table.h"
+#include "machine/device.h"
+
+namespace rk {
+namespace dispatch {
+namespace {
+
+bool is_ffma(const ConvTask& task) { return task.dtype == DType::f32 && !task.tf32; }
+
+// Channels of what is multiplied, and of what comes out.
+bool whole_chunks(const ConvTask& task, bool source) {
+  const ConvShape& shape = task.shape;
+  const bool c = shape.c * element_bytes(task.dtype) % 16 == 0;
+  const bool k = shape.k * element_bytes(task.dtype) % 16 == 0;
+  if (task.operation == Operation::wgrad) return c && k;
+  return source == (task.operation == Operation::fprop) ? c : k;
+}
+
+bool vector_source(const ConvTask& task, const ConvDemands& demands) {
+  return demands.aligned_source && whole_chunks(task, true);
+}
+
+const char* why_not_sm80(const Configuration& configuration, const ConvTask& task,
+                         const ConvDemands& demands) {
+  const ConvTileTraits& traits = configuration.traits();
+  const bool vector = vector_source(task, demands);
+  if (task.operation == Operation::wgrad) {
+    if (traits.tile == sm80::ConvTile::t128x64) return "conv_wgrad has no such tile";
+    return vector || traits.elements ? nullptr : "the source is not made of aligned 16-byte chunks";
+  }
+  if (is_ffma(task) && !traits.ffma) return "strict float32 has no such tile";
+  return vector || traits.elements ? nullptr : "the source is not made of aligned 16-byte chunks";
+}
+
+// What tensor maps, and copies through them, can state of one axis of an im2col walk: its corners, the step
+// from one pixel to the next and the offsets of the taps. Taps may be walked from either end.
+const char* why_not_im2col(const tile::ConvAxis& axis) {
+  const int64_t reach = int64_t{axis.taps > 0 ? axis.taps - 1 : 0} * axis.tap_step;
+  if (axis.row_step < 1 || axis.row_step > 8) return "tensor maps step 1 to 8 pixels";
+  if (std::abs(reach) > 255) return "taps lie more than 255 pixels apart";
+  const int64_t walked = int64_t{axis.rows - 1} * axis.row_step - (axis.source - 1);
+  const int64_t least = axis.base + std::min<int64_t>(reach, 0);
+  for (const int64_t lower : {int64_t{axis.base}, least}) {
+    for (const int64_t corner : {lower, lower + walked}) {
+      if (corner < -128 || corner > 127) return "a corner of the im2col box is not in -128..127";
+    }
+  }
+  return nullptr;
+}
+
+const char* why_not_sm90(const ConvTask& task, const ConvDemands& demands,
+                         const std::vector<tile::ConvGeometry>& phases, int compute_capability) {
+  if (compute_capability != 90) return "the GPU is not of compute capability 9.0";
+  if (task.operation == Operation::wgrad) return "conv_wgrad has no such tile";
+  if (task.dtype == DType::f32) return "only bfloat16 and float16";
+  if (demands.on_load) return "nothing is made on load";
+  if (demands.residual_view) return "the residual is not of the output's shape";
+  if (!whole_chunks(task, true) || !whole_chunks(task, false)) return "channels are not multiples of 8";
+  if (!demands.aligned_source || !demands.aligned_rest) return "a tensor is not aligned to 16 bytes";
+  if (phases.size() > sm90::kDgradPhasesPerLaunch) return "more than four phases";
+  for (const tile::ConvGeometry& phase : phases) {
+    for (const tile::ConvAxis* axis : {&phase.h, &phase.w}) {
+      if (const char* reason = why_not_im2col(*axis)) return reason;
+    }
+  }
+  return nullptr;
+}
+
+sm80::ConvTile portable_tile(const ConvTask& task, const ConvDemands& demands) {
+  const ConvShape& shape = task.shape;
+  const bool vector = vector_source(task, demands);
+  if (task.operation == Operation::wgrad) return choose_wgrad_tile(shape.k, shape.gemm_k(), vector);
+  const bool fprop = task.operation == Operation::fprop;
+  return choose_conv_tile(fprop ? shape.gemm_m() : shape.n * shape.h * shape.w, fprop ? shape.k : shape.c,
+                          vector, is_ffma(task), task.sm_count)
+      .tile;
+}
+
+// Source pixels along an axis that some row of the GEMM reads.
+int64_t touched(const tile::ConvAxis& axis) {
+  if (axis.taps == 0) return 0;
+  const int64_t span =
+      int64_t{axis.rows - 1} * axis.row_step + int64_t{axis.taps - 1} * std::abs(axis.tap_step) + 1;
+  return std::min({int64_t{axis.source}, span, int64_t{axis.rows} * axis.taps});
+}
+
+}  // namespace
+
+std::vector<tile::ConvGeometry> geometry(const ConvTask& task) {
+  if (task.operation == Operation::dgrad) return dgrad_geometry(task.shape);
+  return {fprop_geometry(task.shape)};
+}
+
+const char* why_not(const Configuration& configuration, const ConvTask& task, const ConvDemands& demands,
+                    const std::vector<tile::ConvGeometry>& phases, int compute_capability) {
+  return configuration.kernels == Kernels::sm80 ? why_not_sm80(configuration, task, demands)
+                                                : why_not_sm90(task, demands, phases, compute_capability);
+}
+
+ConvWork conv_work(const ConvTask& task, const std::vector<tile::ConvGeometry>& phases) {
+  const ConvShape& shape = task.shape;
+  ConvWork work = {.operation = task.operation,
+                   .dtype = task.dtype,
+                   .tf32 = task.tf32,
+                   .bytes = 0,
+                   .weights = shape.weight_elements(),
+                   .phases = {}};
+  int64_t source = 0, output = 0;
+  for (const tile::ConvGeometry& phase : phases) {
+    work.phases.push_back({.rows = phase.gemm_m(),
+                           .columns = phase.columns,
+                           .taps = int64_t{phase.h.taps} * phase.w.taps,
+                           .channels = phase.channels});
+    source = std::max(source, phase.n * touched(phase.h) * touched(phase.w) * phase.channels);
+    output += int64_t{phase.gemm_m()} * phase.columns;
+  }
+  work.bytes = (source + output + work.weights) * element_bytes(task.dtype);
+  if (task.operation == Operation::wgrad)
+    work.phases = {{.rows = shape.k, .columns = shape.gemm_k(), .taps = 1, .channels = shape.gemm_m()}};
+  return work;
+}
+
+int choose(const ConvTask& task, const ConvDemands& demands, int compute_capability) {
+  const std::vector<tile::ConvGeometry> phases = geometry(task);
+  const auto legal = [&](int place) {
+    return place != kChoose && why_not(kConfigurations[static_cast<size_t>(place)], task, demands, phases,
+                                       compute_capability) == nullptr;
+  };
+  for (const int wanted : {forced_configuration(), tuned_configuration(task)}) {
+    if (legal(wanted)) return wanted;
+  }
+  const int portable = portable_configuration(portable_tile(task, demands));
+  const int all = static_cast<int>(kConfigurations.size()), hopper = static_cast<int>(kConvTiles.size());
+  bool sm90 = false;
+  for (int place = hopper; place < all; ++place) sm90 = sm90 || legal(place);
+  if (!sm90) return portable;
+
+  const ConvWork work = conv_work(task, phases);
+  const Gpu gpu = h200(task.sm_count);
+  const auto costs = [&](int place) { return cost(kConfigurations[static_cast<size_t>(place)], work, gpu); };
+  int best = portable;
+  Cost least = costs(portable);
+  for (int place = 0; place < all; ++place) {
+    if (!legal(place)) continue;
+    const Cost found = costs(place);
+    if (better(found, least)) {
+      best = place;
+      least = found;
+    }
+  }
+  return best;
+}
+
+int usable_capability() { return kSm90Gemm ? machine::compute_capability() : 80; }
+
+int64_t row_tiles(const Configuration& configuration, const std::vector<tile::ConvGeometry>& phases) {
+  int64_t tiles = 0;
+  for (const tile::ConvGeometry& phase : phases) tiles += ceil_div(phase.gemm_m(), configuration.rows);
+  return tiles;
+}
+
+}  // namespace dispatch
+
+std::vector<ConvPrediction> predict_conv(const ConvTask& task, const ConvDemands& demands,
+                                         int compute_capability) {
+  if (compute_capability == kThisMachine) compute_capability = dispatch::usable_capability();
+  const std::vector<tile::ConvGeometry> phases = dispatch::geometry(task);
+  const dispatch::ConvWork work = dispatch::conv_work(task, phases);
+  const size_t chosen = static_cast<size_t>(dispatch::choose(task, demands, compute_capability));
+  std::vector<ConvPrediction> found;
+  for (size_t i = 0; i < dispatch::kConfigurations.size(); ++i) {
+    const dispatch::Configuration& configuration = dispatch::kConfigurations[i];
+    const char* reason = why_not(configuration, task, demands, phases, compute_capability);
+    const dispatch::Cost cost = reason == nullptr
+                                    ? dispatch::cost(configuration, work, dispatch::h200(task.sm_count))
+                                    : dispatch::Cost{};
+    found.push_back({.configuration = std::string(configuration.name),
+                     .refused = reason == nullptr ? "" : reason,
+                     .chosen = i == chosen,
+                     .tiles = cost.tiles,
+                     .waves = cost.waves,
+                     .efficiency = cost.efficiency,
+                     .memory = cost.memory,
+                     .feed = cost.feed,
+                     .math = cost.math,
+                     .launches = cost.launches,
+                     .seconds = cost.seconds,
+                     .bound = reason == nullptr ? cost.bound() : ""});
+  }
+  return found;
+}
+
+}  // namespace rk
