@@ -40,13 +40,13 @@
 #include <ptx/tma.h>
 #include <ptx/warp.h>
 
+#include "kernels/sm90/conv_narrow.h"
+#include "kernels/sm90/conv_params.h"
 #include "kernels/sm90/conv_tiles.h"
 #include "kernels/sm90/launchers.h"
 #include "machine/device.h"
 #include "machine/launch_config.h"
-#include "tile/format.h"
 #include "tile/name.h"
-#include "tile/residual.h"
 #include "tile/sm90/box_epilogue.h"
 #include "tile/sm90/consumer.h"
 #include "tile/sm90/fragments.h"
@@ -57,59 +57,16 @@
 
 namespace rk::sm90 {
 
-template <class Format>
-struct FormatTraits;
-template <>
-struct FormatTraits<tile::Bf16> {
-  static constexpr machine::MatrixType kMatrix = machine::MatrixType::bf16;
-  static constexpr machine::ElementType kElement = machine::ElementType::bf16;
-};
-template <>
-struct FormatTraits<tile::F16> {
-  static constexpr machine::MatrixType kMatrix = machine::MatrixType::f16;
-  static constexpr machine::ElementType kElement = machine::ElementType::f16;
-};
-
-template <tile::EpilogueKind kKind>
-constexpr auto& conv_name() {
-  if constexpr (kKind == tile::EpilogueKind::plain) {
-    return "conv_fprop sm90";
-  } else if constexpr (kKind == tile::EpilogueKind::residual) {
-    return "conv_fprop sm90 + residual";
-  } else if constexpr (kKind == tile::EpilogueKind::moments) {
-    return "conv_fprop sm90 + moments";
-  } else {
-    return "conv_dgrad sm90";
-  }
-}
-
 template <class Format, class Tile, tile::EpilogueKind kKind, class Prologue>
 struct ConvGemmKernel {
   static constexpr bool kBackward = kKind == tile::EpilogueKind::backward;
   static constexpr int kPhases = kBackward && !Prologue::kTransforms ? kDgradPhasesPerLaunch : 1;
   static constexpr machine::ElementType kElement = FormatTraits<Format>::kElement;
 
-  // Where a phase's filters' taps lie in memory: tap (h, w) is number first + h step_h + w step_w.
-  struct Taps {
-    int32_t first, step_h, step_w;
-  };
-
-  struct Params {
-    machine::TensorMap source[kPhases];
+  struct Params : ConvParams<kPhases> {
     machine::TensorMap second, transformed;  // of the prologue, if it has them
-    machine::TensorMap weight;
-    tile::OutputMaps output[kPhases];
-    tile::ConvGeometry conv[kPhases];
-    Taps taps[kPhases];
-    uint32_t first_row_tile[kPhases];  // of each phase in the grid, in whole clusters; those that do not exist
-                                       // start past it
-    uint32_t first_partial[kPhases];   // of each phase in the statistics' partials, which have no gaps
-    uint32_t row_tiles, column_tiles;
-    bool constant_weights;
-    const void* source_data;  // for spans() alone
-    const void* weight_data;
     typename Prologue::Params prologue;
-    tile::Epilogue epilogue;
+    uint32_t column_tiles;
   };
 
   static constexpr auto kNameParts = [] {
@@ -124,7 +81,6 @@ struct ConvGemmKernel {
   static constexpr uint32_t kMinBlocks = 1;
 
   static constexpr int kBlocks = Tile::kM / tile::kConsumers / tile::kBoxRows;  // of a consumer
-  static constexpr int kDepth = tile::kBoxChannels;                       // of a stage
   static constexpr machine::Major kMajorB = kBackward ? machine::Major::mn : machine::Major::k;
   using Product = tile::WarpgroupProduct<FormatTraits<Format>::kMatrix, kBlocks, Tile::kN, kMajorB>;
   using Epilogue = tile::BoxEpilogue<Format, kKind, kBlocks, Tile::kN>;
@@ -137,44 +93,20 @@ struct ConvGemmKernel {
   static constexpr uint32_t kLoadedBytes = kVectorsAt + Prologue::kVectors * tile::kVectorBytes;
   static constexpr uint32_t kStageBytes = (kLoadedBytes + 1023) / 1024 * 1024;
   static_assert(!Prologue::kTransforms || kBlocks == 1, "a consumer holds the fragments of 64 rows");
-  static constexpr uint32_t kMost = 227 * 1024;
   static constexpr uint32_t kBarriers = 256;  // room for all
-  static constexpr uint32_t kBesideStages = Epilogue::kBoxMemory + Epilogue::kScratchMemory + kBarriers;
-  static constexpr int kStages = std::min<int>(5, (kMost - kBesideStages) / kStageBytes);
+  static constexpr int kStages = std::min<int>(5, (kMostSharedMemory - Epilogue::kMemory - kBarriers) / kStageBytes);
   static_assert(kStages >= 3, "two stages land while one is multiplied");
   using OperandRing = tile::Ring<kStages, tile::kConsumers * 4, Tile::kCluster>;
 
-  // Stages and boxes start at multiples of 1024, where the swizzle does.
-  static constexpr uint32_t kBoxesAt = kStages * kStageBytes;
-  static constexpr uint32_t kScratchAt = kBoxesAt + Epilogue::kBoxMemory;
-  static constexpr uint32_t kBarriersAt = kScratchAt + Epilogue::kScratchMemory;
+  // Stages and the epilogue's boxes start at multiples of 1024, where the swizzle does.
+  static constexpr uint32_t kEpilogueAt = kStages * kStageBytes;
+  static constexpr uint32_t kBarriersAt = kEpilogueAt + Epilogue::kMemory;
   static constexpr uint32_t kSmem = kBarriersAt + kBarriers;
   static_assert(OperandRing::kBarrierBytes + Epilogue::kBarrierMemory <= kBarriers, "the barriers have room");
 
   static auto spans(const Params& p) {
-    using machine::Role;
     const tile::ConvGeometry& conv = p.conv[0];
-    const tile::Epilogue& epilogue = p.epilogue;
-    const Affine& affine = epilogue.affine;
-    const tile::Statistics& statistics = epilogue.statistics;
-    const int64_t vector_bytes = int64_t{conv.columns} * 4;
-    const int64_t output_bytes = conv.output_elements() * 2;
-    const int64_t mask_bytes = conv.output_elements() / conv.columns * ((conv.columns + 31) / 32) * 4;
-    const std::array<machine::Span, 12> own = {
-        {{p.source_data, conv.source_elements() * 2, Role::activation, "x"},
-             {p.weight_data, conv.weight_elements() * 2, Role::weight, "weight"},
-             {epilogue.residual, output_bytes, Role::activation, "residual"},
-             {epilogue.residual_mask, mask_bytes, Role::activation, "residual_mask"},
-             {epilogue.mask, mask_bytes, Role::activation, "mask"},
-             {epilogue.y, output_bytes, Role::output, "y"},
-             {statistics.partials,
-              statistics.row_tiles * tile::values_per_channel(statistics.kind) * vector_bytes, Role::partial,
-              "partials"},
-             {statistics.bn_input, output_bytes, Role::activation, "bn_input"},
-             {kBackward ? statistics.bn.weight : affine.weight, vector_bytes, Role::vector, "scale"},
-             {kBackward ? statistics.bn.bias : affine.bias, vector_bytes, Role::vector, "shift"},
-             {kBackward ? statistics.bn.mean : affine.mean, vector_bytes, Role::vector, "mean"},
-             {affine.var, vector_bytes, Role::vector, "var"}}};
+    const ConvSpans own = spans_of(p, kBackward);
     const tile::PrologueSpans loads =
         Prologue::spans(p.prologue, conv.source_elements() / conv.channels, conv.channels);
     std::array<machine::Span, own.size() + loads.size()> all = {};
@@ -195,65 +127,20 @@ struct ConvGemmKernel {
       return tile / p.column_tiles * Tile::kCluster + ptx::ctaid_x() % Tile::kCluster;
     }
     RK_DEVICE int32_t first_column() const { return static_cast<int32_t>(tile % p.column_tiles) * Tile::kN; }
-    RK_DEVICE int phase() const {
-      int phase = 0;
-      RK_UNROLL
-      for (int i = 1; i < kPhases; ++i) {
-        if (row_tile() >= p.first_row_tile[i]) phase = i;
-      }
-      return phase;
-    }
+    RK_DEVICE int phase() const { return p.phase_of(row_tile()); }
     // Within its phase. A row past the last one belongs to a tile that only fills up the cluster.
     RK_DEVICE int32_t first_row() const {
       return static_cast<int32_t>(row_tile() - p.first_row_tile[phase()]) * Tile::kM;
     }
   };
 
-  static RK_DEVICE int32_t stages_of(const tile::ConvGeometry& conv) {
-    return conv.h.taps * conv.w.taps * ((conv.channels + kDepth - 1) / kDepth);
-  }
+  using StageWalk = sm90::StageWalk<Params, TileWalk>;
 
   // ---- warp 0 of the producer, one thread
 
-  // Everything the stages hold, stage after stage: of each tile the taps, of each tap the channels.
-  struct StageWalk {
-    const Params& p;
-    TileWalk tile;
-    int phase = 0;
-    int32_t h = 0, w = 0, channel = 0;
-
-    RK_DEVICE explicit StageWalk(const Params& params) : p(params), tile(params) { skip_empty(); }
-    RK_DEVICE bool exists() const { return tile.exists(); }
-    RK_DEVICE const tile::ConvGeometry& conv() const { return p.conv[phase]; }
-    RK_DEVICE int32_t tap() const {
-      const Taps& taps = p.taps[phase];
-      return taps.first + h * taps.step_h + w * taps.step_w;
-    }
-    RK_DEVICE void advance() {
-      channel += kDepth;
-      if (channel < conv().channels) return;
-      channel = 0;
-      if (++w < conv().w.taps) return;
-      w = 0;
-      if (++h < conv().h.taps) return;
-      h = 0;
-      tile.advance();
-      skip_empty();
-    }
-
-   private:
-    // To a tile of a phase that has taps.
-    RK_DEVICE void skip_empty() {
-      for (; tile.exists(); tile.advance()) {
-        phase = tile.phase();
-        if (conv().h.taps * conv().w.taps != 0) return;
-      }
-    }
-  };
-
   // Weights that no earlier kernel writes are loaded while the last one of them may still be running.
   static RK_DEVICE void load_operands(const Params& p, const OperandRing& ring, uint32_t stages) {
-    StageWalk walk(p);
+    StageWalk walk(p, TileWalk(p));
     typename OperandRing::Position at;
     int32_t ahead = 0;  // stages that have their weights already
     if (p.constant_weights) {
@@ -292,7 +179,7 @@ struct ConvGemmKernel {
     }
   }
 
-  // This block's share of kN columns and kDepth channels of a tap, for all blocks of the cluster.
+  // This block's share of kN columns and kStageDepth channels of a tap, for all blocks of the cluster.
   static RK_DEVICE void load_weights(const machine::TensorMap& map, uint32_t stage, uint32_t full,
                                      const StageWalk& walk) {
     const uint32_t tile = stage + kSourceBytes;
@@ -309,7 +196,7 @@ struct ConvGemmKernel {
       const int32_t first = rank * kWeightRows;
       RK_UNROLL
       for (int32_t panel = 0; panel < Tile::kN / tile::kBoxChannels; ++panel) {
-        load(tile + (panel * kDepth + first) * tile::kRowBytes,
+        load(tile + (panel * kStageDepth + first) * tile::kRowBytes,
              {column + panel * tile::kBoxChannels, tap, channel + first});
       }
     } else {  // a row for each column
@@ -317,7 +204,7 @@ struct ConvGemmKernel {
       load(tile + first * tile::kRowBytes, {channel, tap, column + first});
     }
   }
-  static constexpr int kWeightRows = (kBackward ? kDepth : Tile::kN) / Tile::kCluster;  // of a box
+  static constexpr int kWeightRows = (kBackward ? kStageDepth : Tile::kN) / Tile::kCluster;  // of a box
 
   // ---- a consumer
 
@@ -359,7 +246,7 @@ struct ConvGemmKernel {
       ptx::warp_sync();
       ring.release(previous);
     };
-    for (int32_t channel = 0; channel < conv.channels; channel += kDepth) {
+    for (int32_t channel = 0; channel < conv.channels; channel += kStageDepth) {
       ring.await(at);
       if (channel != 0) finish_previous();
       const uint32_t stage = stages + at.stage * kStageBytes;
@@ -385,7 +272,7 @@ struct ConvGemmKernel {
           ptx::bulk_commit();
         }
       }
-      prologue.prefetch(channel + kDepth);
+      prologue.prefetch(channel + kStageDepth);
       product.start(fragments, stage + kSourceBytes);
       previous = at;
       at.advance();
@@ -417,7 +304,7 @@ struct ConvGemmKernel {
   static RK_DEVICE void run(const Params& p) {
     const uint32_t smem = ptx::smem_base();
     const OperandRing ring = {smem + kBarriersAt};
-    Epilogue epilogue(p.epilogue, smem + kBoxesAt, smem + kScratchAt,
+    Epilogue epilogue(p.epilogue, smem + kEpilogueAt,
                       smem + kBarriersAt + OperandRing::kBarrierBytes);
     const uint32_t warp = ptx::shfl_idx(ptx::warp_id(), 0);  // the compiler sees that it is the warp's
     const uint32_t warpgroup = warp / 4;
@@ -461,51 +348,17 @@ template <class Format, class Tile, tile::EpilogueKind kKind, class Prologue>
 void launch_conv_gemm(const ConvGemm& gemm, const typename Prologue::Params& prologue) {
   using Kernel = ConvGemmKernel<Format, Tile, kKind, Prologue>;
   constexpr machine::ElementType kElement = Kernel::kElement;
-  const tile::Epilogue& epilogue = gemm.epilogue;
-  const tile::ConvGeometry& first = gemm.conv[0];
-  const int32_t filters = Kernel::kBackward ? first.channels : first.columns;
-  const int32_t channels = Kernel::kBackward ? first.columns : first.channels;
-  const uint64_t tap_bytes = static_cast<uint64_t>(channels) * 2;
+  const tile::ConvGeometry& conv = gemm.conv[0];
   typename Kernel::Params params = {};
-  params.weight = machine::encode(
-      {.type = kElement,
-       .rank = 3,
-       .data = gemm.weight,
-       .extent = {static_cast<uint64_t>(channels), static_cast<uint64_t>(gemm.taps),
-                  static_cast<uint64_t>(filters)},
-       .stride = {tap_bytes, static_cast<uint64_t>(gemm.taps) * tap_bytes},
-       .box = {tile::kBoxChannels, 1, Kernel::kWeightRows},
-       .element_stride = {1, 1, 1},
-       .swizzle = machine::Swizzle::span128});
-  params.source_data = gemm.source;
-  params.weight_data = gemm.weight;
-  params.constant_weights = gemm.overlaps;
+  fill(params, gemm, kElement, Tile::kM, Tile::kCluster, Tile::kM);
+  params.weight = weight_map(gemm, kElement, Kernel::kBackward, Kernel::kWeightRows);
+  params.column_tiles = static_cast<uint32_t>((conv.columns + Tile::kN - 1) / Tile::kN);
   params.prologue = prologue;
-  params.epilogue = epilogue;
   if (const void* second = Prologue::second_source(prologue))
-    params.second = tile::matrix_map(kElement, second, first.gemm_m(), first.channels, Tile::kM);
+    params.second = tile::matrix_map(kElement, second, conv.gemm_m(), conv.channels, Tile::kM);
   if (const void* transformed = Prologue::transformed(prologue))
     params.transformed =
-        tile::matrix_map(kElement, transformed, first.gemm_m(), first.channels, tile::kBoxRows);
-  params.column_tiles = static_cast<uint32_t>((first.columns + Tile::kN - 1) / Tile::kN);
-  uint32_t partials = 0;
-  for (int i = 0; i < Kernel::kPhases; ++i) {
-    params.first_row_tile[i] = params.row_tiles;
-    params.first_partial[i] = partials;
-    if (i >= gemm.phases) continue;
-    const tile::ConvGeometry& conv = gemm.conv[i];
-    params.conv[i] = conv;
-    params.taps[i] = {conv.weight_first / conv.channels, conv.weight_tap_h / conv.channels,
-                      conv.weight_tap_w / conv.channels};
-    params.source[i] = tile::source_map(kElement, gemm.source, conv, Tile::kM);
-    params.output[i] = {
-        tile::output_map(kElement, epilogue.y, conv, tile::kBoxRows),
-        tile::output_map(kElement, epilogue.residual, conv, tile::kBoxRows),
-        tile::output_map(kElement, epilogue.statistics.bn_input, conv, tile::kBoxRows)};
-    const auto row_tiles = static_cast<uint32_t>((conv.gemm_m() + Tile::kM - 1) / Tile::kM);
-    partials += row_tiles;
-    params.row_tiles += (row_tiles + Tile::kCluster - 1) / Tile::kCluster * Tile::kCluster;
-  }
+        tile::matrix_map(kElement, transformed, conv.gemm_m(), conv.channels, tile::kBoxRows);
   const uint32_t clusters =
       std::min(params.row_tiles / Tile::kCluster * params.column_tiles,
                std::max(1u, static_cast<uint32_t>(machine::sm_count()) / Tile::kCluster));
@@ -527,6 +380,7 @@ void launch_conv_tile(const ConvGemm& gemm, const typename Prologue::Params& pro
     if (gemm.tile == ConvTile::t128x64)
       return launch_conv_gemm<Format, Tile128x64, kKind, Prologue>(gemm, prologue);
   } else {
+    if (gemm.tile == ConvTile::t192x64) return launch_conv_narrow<Format, kKind>(gemm);
     if (gemm.tile == ConvTile::t256x128)
       return launch_conv_gemm<Format, Tile256x128, kKind, Prologue>(gemm, prologue);
     if (gemm.tile == ConvTile::t256x64)

@@ -15,6 +15,8 @@ namespace rk::sm90 {
 constexpr uint32_t kProducer = tile::kConsumers;  // the warpgroup that comes after the consumers
 constexpr uint32_t kConvThreads = (tile::kConsumers + 1) * 128;
 
+constexpr uint32_t kMostSharedMemory = 227 * 1024;  // of a block
+
 // Blocks of a cluster take tiles of the same columns, one below the other, and load each half of the weights
 // for both.
 struct Tile128x256 {
@@ -45,5 +47,9 @@ struct Tile128x64 {
   static constexpr char kName[] = "128x64";
   static constexpr int kM = 128, kN = 64, kCluster = 2;
 };
+
+// Of conv_narrow: GEMM rows of a consumer's tile, and how many boxes of weights, 64 x 64, shared memory keeps.
+constexpr int kNarrowPixels = 192;
+constexpr int kNarrowWeightBoxes = 9;
 
 }  // namespace rk::sm90

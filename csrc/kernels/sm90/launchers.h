@@ -11,8 +11,9 @@
 
 namespace rk::sm90 {
 
-// A tile of conv_gemm: GEMM rows x columns; the shapes are in conv_tiles.h.
-enum class ConvTile : uint8_t { t128x256, t256x128, t128x128, t256x64, t128x64 };
+// A tile: GEMM rows x columns; the shapes are in conv_tiles.h. 192x64 is conv_narrow's, the others are
+// conv_gemm's.
+enum class ConvTile : uint8_t { t128x256, t256x128, t128x128, t256x64, t128x64, t192x64 };
 
 constexpr int kDgradPhasesPerLaunch = 4;
 

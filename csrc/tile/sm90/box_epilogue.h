@@ -2,7 +2,7 @@
 //
 //   y = round(mask . relu?(affine(acc) + residual_mask . residual)), and statistics of the rounded y
 //
-// A warpgroup takes its 64 rows a box of 64 channels at a time. What is read beside the accumulators, the
+// A consumer takes 64 rows a box of 64 channels at a time. What is read beside the accumulators, the
 // residual and BatchNorm's input, a producer has brought to shared memory as boxes of the same shape; y goes
 // out by TMA from a box that is filled while the one before it is still being read.
 //
@@ -14,8 +14,6 @@
 
 #include <cstdint>
 
-#include <ptx/bulk.h>
-#include <ptx/fence.h>
 #include <ptx/global.h>
 #include <ptx/ids.h>
 #include <ptx/shared.h>
@@ -28,101 +26,56 @@
 #include "tile/epilogue.h"
 #include "tile/epilogue_params.h"
 #include "tile/sm90/consumer.h"
+#include "tile/sm90/epilogue_boxes.h"
 #include "tile/sm90/fragments.h"
 #include "tile/sm90/pixel_boxes.h"
-#include "tile/sm90/ring.h"
 #include "tile/statistics.h"
 #include "tile/swizzle.h"
 
 namespace rk::tile {
 
-constexpr int kBoxRows = 64;  // of a warpgroup: the m of wgmma
-constexpr uint32_t kBoxBytes = kBoxRows * kRowBytes;
-
-// What an epilogue can do; what it cannot costs it neither registers nor shared memory.
-enum class EpilogueKind : uint8_t {
-  plain,      // fprop: affine map, ReLU
-  residual,   // and a residual
-  moments,    // fprop of training: nothing but the moments of y
-  backward,   // dgrad: residual, masks, sums for BatchNorm
-};
-
-constexpr bool has_sources(EpilogueKind kind) {
-  return kind == EpilogueKind::residual || kind == EpilogueKind::backward;
-}
-constexpr bool has_statistics(EpilogueKind kind) {
-  return kind == EpilogueKind::moments || kind == EpilogueKind::backward;
-}
-
-// The tensor maps of one phase's rows; those of absent tensors are not used.
-struct OutputMaps {
-  machine::TensorMap y, residual, bn_input;
-};
-
 // kConsumers share a tile by rows; each has kBlocks boxes of 64 rows, one below the other.
 template <class Format, EpilogueKind kKind, int kBlocks, int kColumns>
 class BoxEpilogue {
-  static constexpr int kBoxes = kColumns / kBoxChannels;
-  static constexpr int kOutputBoxes = 2;
-  static constexpr int kSourceBoxes = has_sources(kKind) ? 2 : 0;
+  using Boxes = EpilogueBoxes<kKind>;
+  using Coefficients = ChannelAffine<2>;
+  static constexpr bool kBackward = kKind == EpilogueKind::backward;
   static constexpr int kWarps = kConsumers * 4;
-  static constexpr uint32_t kRows = kConsumers * kBlocks * kBoxRows;
+  // Three values of every warp and channel of a box.
+  static constexpr uint32_t kScratchBytes = kWarps * kBoxChannels * 3 * 4;
 
  public:
-  using SourceRing = Ring<kSourceBoxes == 0 ? 1 : kSourceBoxes, 4>;
+  // Shared memory: boxes, then scratch. While the statistics of one box are merged, the next are put beside
+  // them.
+  static constexpr uint32_t kMemory = Boxes::kBoxMemory + (has_statistics(kKind) ? 2 * kScratchBytes : 0);
+  static constexpr uint32_t kBarrierMemory = Boxes::kBarrierMemory;
 
-  // Shared memory: boxes first, which start at multiples of 1024.
-  static constexpr uint32_t kBoxMemory = kConsumers * (kOutputBoxes + kSourceBoxes) * kBoxBytes;
-  // Three values of every warp and channel of two boxes: while one is merged, the next is filled.
-  static constexpr uint32_t kScratchBytes = kWarps * kBoxChannels * 3 * 4;
-  static constexpr uint32_t kScratchMemory = has_statistics(kKind) ? 2 * kScratchBytes : 0;
-  static constexpr uint32_t kBarrierMemory =
-      kSourceBoxes == 0 ? 0 : kConsumers * SourceRing::kBarrierBytes;
+  RK_DEVICE BoxEpilogue(const Epilogue& epilogue, uint32_t memory, uint32_t barriers)
+      : epilogue_(epilogue), boxes_(epilogue, memory, barriers), scratch_(memory + Boxes::kBoxMemory) {}
 
-  // boxes, scratch and barriers: as many bytes as said above.
-  RK_DEVICE BoxEpilogue(const Epilogue& epilogue, uint32_t boxes, uint32_t scratch, uint32_t barriers)
-      : epilogue_(epilogue), boxes_(boxes), scratch_(scratch), barriers_(barriers) {}
+  RK_DEVICE void init() const { boxes_.init(); }
+  RK_DEVICE void drain() const { boxes_.drain(); }
 
-  // One thread, as Ring::init.
-  RK_DEVICE void init() const {
-    if constexpr (kSourceBoxes != 0) {
-      RK_UNROLL
-      for (uint32_t i = 0; i < kConsumers; ++i) source_ring(i).init();
-    }
-  }
-
-  // ---- the producer of `warpgroup`'s source boxes: one thread
+  // ---- the producer of a consumer's boxes: one thread
 
   RK_DEVICE void load_sources(const OutputMaps& maps, const ConvGeometry& conv, int32_t first_row,
                               int32_t first_column, uint32_t consumer) {
-    if constexpr (kSourceBoxes != 0) {
-      const SourceRing ring = source_ring(consumer);
-      const auto load = [&](const machine::TensorMap& map, const PixelRow& row, int32_t channel) {
-        const uint32_t full = ring.acquire(source_, kBoxBytes);
-        load_output(source_box(consumer, source_.stage), map, full, conv, row, channel);
-        source_.advance();
-      };
-      for (int32_t box = 0; box < kBoxes; ++box) {
-        const int32_t channel = first_column + box * kBoxChannels;
-        if (channel >= conv.columns) break;
-        for (int32_t block = 0; block < kBlocks; ++block) {
-          const PixelRow row(conv, block_row(first_row, consumer, block));
-          if (epilogue_.residual != nullptr) load(maps.residual, row, channel);
-          if (reads_bn_input()) load(maps.bn_input, row, channel);
-        }
-      }
+    for (int32_t channel = first_column; channel < first_column + kColumns; channel += kBoxChannels) {
+      if (channel >= conv.columns) return;
+      for (int32_t block = 0; block < kBlocks; ++block)
+        boxes_.load(maps, conv, block_row(first_row, consumer, block), channel, consumer);
     }
   }
 
   // ---- the consumers
 
-  // All threads of all consumer warpgroups; `warpgroup` is the caller's, product holds its accumulators.
+  // All threads of all consumers; `consumer` is the caller's, product holds its accumulators.
   // row_tile: the tile's place in the statistics' partials.
   template <class Product>
   RK_DEVICE void run(const Product& product, const OutputMaps& maps, const ConvGeometry& conv,
                      int64_t row_tile, int32_t first_row, int32_t first_column, uint32_t consumer) {
     RK_UNROLL
-    for (int32_t box = 0; box < kBoxes; ++box) {
+    for (int32_t box = 0; box < kColumns / kBoxChannels; ++box) {
       const int32_t channel = first_column + box * kBoxChannels;
       if (channel >= conv.columns) break;
       const uint32_t lane = ptx::lane_id();
@@ -143,34 +96,12 @@ class BoxEpilogue {
     }
   }
 
-  // The leader of a consumer, when it has nothing more to do: the boxes must be read before the block ends.
-  RK_DEVICE void drain() const {
-    if (leads_consumer()) ptx::bulk_wait_read<0>();
-  }
-
  private:
-  static constexpr bool kBackward = kKind == EpilogueKind::backward;
-  using Coefficients = ChannelAffine<2>;
-
-  RK_DEVICE bool reads_bn_input() const {
-    return kBackward && epilogue_.statistics.kind != Statistics::Kind::none;
-  }
-
   static RK_DEVICE int32_t block_row(int32_t first_row, uint32_t consumer, int32_t block) {
     return first_row + (static_cast<int32_t>(consumer) * kBlocks + block) * kBoxRows;
   }
 
   static RK_DEVICE uint32_t slab() { return warp_of_consumer() * kSlabRows; }  // the warp's first row in a box
-
-  RK_DEVICE uint32_t output_box(uint32_t consumer, uint32_t i) const {
-    return boxes_ + (consumer * kOutputBoxes + i) * kBoxBytes;
-  }
-  RK_DEVICE uint32_t source_box(uint32_t consumer, uint32_t i) const {
-    return boxes_ + (kConsumers * kOutputBoxes + consumer * kSourceBoxes + i) * kBoxBytes;
-  }
-  RK_DEVICE SourceRing source_ring(uint32_t consumer) const {
-    return {barriers_ + consumer * SourceRing::kBarrierBytes};
-  }
 
   // ---- one box: 64 rows from `row` on, 64 channels from `channel` on
 
@@ -201,18 +132,14 @@ class BoxEpilogue {
   RK_DEVICE void finish_box(const Accumulator& acc, int32_t box, const OutputMaps& maps,
                             const ConvGeometry& conv, int32_t row, int32_t channel, uint32_t consumer,
                             const Coefficients& coefficients, RunningStatistics<2>& statistics) {
-    const uint32_t out = output_box(consumer, output_);
-    [[maybe_unused]] uint32_t residual = 0, bn_input = 0;
-    [[maybe_unused]] typename SourceRing::Position residual_at, bn_input_at;
-    if constexpr (kSourceBoxes != 0) {
-      if (epilogue_.residual != nullptr) residual = await_source(consumer, residual_at);
-      if (reads_bn_input()) bn_input = await_source(consumer, bn_input_at);
-    }
+    const bool has_residual = boxes_.has_residual(), has_bn_input = boxes_.has_bn_input();
+    [[maybe_unused]] typename Boxes::Position residual_at, bn_input_at;
+    const uint32_t residual = has_residual ? boxes_.await(consumer, residual_at) : 0;
+    const uint32_t bn_input = has_bn_input ? boxes_.await(consumer, bn_input_at) : 0;
     [[maybe_unused]] MaskRows residual_mask, mask;
     if constexpr (kBackward) load_masks(conv, row, channel, residual_mask, mask);
 
-    if (leads_consumer()) ptx::bulk_wait_read<kOutputBoxes - 1>();
-    consumer_barrier(consumer);  // the box is free
+    const uint32_t out = boxes_.begin_output(consumer);
     RK_UNROLL
     for (uint32_t chunk = 0; chunk < kChunksPerRow; chunk += 2) {
       float values[8];
@@ -222,8 +149,8 @@ class BoxEpilogue {
       if constexpr (kKind == EpilogueKind::plain || kKind == EpilogueKind::residual) {
         if (has_affine()) apply(coefficients, chunk, values);
       }
-      if constexpr (kSourceBoxes != 0) {
-        if (epilogue_.residual != nullptr) {
+      if constexpr (has_sources(kKind)) {
+        if (has_residual) {
           float skip[8];
           read_fragment<Format>(residual, slab(), chunk, skip);
           if constexpr (kBackward) residual_mask.apply(chunk, skip);
@@ -233,7 +160,7 @@ class BoxEpilogue {
       }
       if constexpr (kBackward) {
         mask.apply(chunk, values);
-        if (reads_bn_input() && epilogue_.statistics.bn_relu)
+        if (has_bn_input && epilogue_.statistics.bn_relu)
           pass_rectified(bn_input, coefficients, chunk, values);
       } else if (epilogue_.relu) {
         RK_UNROLL
@@ -243,42 +170,23 @@ class BoxEpilogue {
       pack_fragment<Format>(values, word);
       ptx::stmatrix_x4(matrix_row(out, slab(), chunk), word);
     }
-    if constexpr (kSourceBoxes != 0 || has_statistics(kKind)) ptx::warp_sync();
-    if constexpr (kSourceBoxes != 0) {
-      if (epilogue_.residual != nullptr) source_ring(consumer).release(residual_at);
-    }
+    if constexpr (kKind != EpilogueKind::plain) ptx::warp_sync();
+    if (has_residual) boxes_.release(consumer, residual_at);
     if constexpr (has_statistics(kKind)) {
-      if (epilogue_.statistics.kind != Statistics::Kind::none) {
+      if (epilogue_.statistics.kind != Statistics::Kind::none)
         add_slab(out, bn_input, conv.gemm_m() - row, coefficients, statistics);
-      }
     }
-    if constexpr (kBackward) {
-      if (reads_bn_input()) {
-        ptx::warp_sync();
-        source_ring(consumer).release(bn_input_at);
-      }
+    if (has_bn_input) {
+      ptx::warp_sync();
+      boxes_.release(consumer, bn_input_at);
     }
-    ptx::fence_proxy_async();
-    consumer_barrier(consumer);  // the box is full
-    if (leads_consumer()) {
-      store_output(maps.y, out, conv, PixelRow(conv, row), channel);
-      ptx::bulk_commit();
-    }
-    output_ = (output_ + 1) % kOutputBoxes;
+    boxes_.end_output(maps.y, conv, row, channel, consumer);
   }
 
   RK_DEVICE bool has_affine() const {
     const Affine& affine = epilogue_.affine;
     return affine.weight != nullptr || affine.bias != nullptr || affine.mean != nullptr ||
            affine.var != nullptr;
-  }
-
-  // Waits for the next source box; `at` says later which one it was.
-  RK_DEVICE uint32_t await_source(uint32_t consumer, typename SourceRing::Position& at) {
-    at = source_;
-    source_ring(consumer).await(at);
-    source_.advance();
-    return source_box(consumer, at.stage);
   }
 
   RK_DEVICE void load_masks(const ConvGeometry& conv, int32_t row, int32_t channel, MaskRows& residual_mask,
@@ -351,7 +259,7 @@ class BoxEpilogue {
       ptx::st_shared(slot(v, consumer * 4 + warp_of_consumer(), ptx::lane_id() * 2), pair);
     }
     consumers_barrier();
-    // The warpgroups take turns. Whoever fills this scratch again has met the merging threads once more
+    // The consumers take turns. Whoever fills this scratch again has met the merging threads once more
     // before.
     const uint32_t thread = ptx::tid_x() - scratch_in_use_ * 128;
     scratch_in_use_ ^= 1;
@@ -393,10 +301,9 @@ class BoxEpilogue {
   }
 
   const Epilogue& epilogue_;
-  uint32_t boxes_, scratch_, barriers_;
-  uint32_t output_ = 0;
+  Boxes boxes_;
+  uint32_t scratch_;
   uint32_t scratch_in_use_ = 0;
-  typename SourceRing::Position source_;
 };
 
 }  // namespace rk::tile

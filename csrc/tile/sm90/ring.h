@@ -25,6 +25,11 @@ struct RingPosition {
     stage = 0;
     parity ^= 1;
   }
+
+  // Past stages that are somebody else's.
+  RK_DEVICE void advance(uint32_t stages) {
+    for (stage += stages; stage >= kStages; stage -= kStages) parity ^= 1;
+  }
 };
 
 // kConsumerWarps: of one block, each of which lets go of a stage once; kClusterBlocks: 1, or how many blocks

@@ -1,8 +1,8 @@
 // A warpgroup's share of a tile product by wgmma: acc[64 kBlocks x kN] += A[64 kBlocks x 64] B[kN x 64]^T, 64
 // being the sixteen-bit elements of a 128-byte row: one stage of depth.
 //
-// A is a tile of swizzled rows, one a row of acc. B is one of kN such rows (Major::k), or, where memory has it
-// the other way round, panels of 64 columns with a row for each of the 64 positions of depth (Major::mn).
+// An operand is a tile of swizzled rows, one for each row or column of acc (Major::k), or, where memory has it
+// the other way round, panels of 64 of them with a row for each of the 64 positions of depth (Major::mn).
 #pragma once
 
 #include <cstdint>
@@ -14,10 +14,12 @@
 
 namespace rk::tile {
 
-template <machine::MatrixType kType, int kBlocks, int kN, machine::Major kMajorB>
+template <machine::MatrixType kType, int kBlocks, int kN, machine::Major kMajorB,
+          machine::Major kMajorA = machine::Major::k>
 class WarpgroupProduct {
   static constexpr uint32_t kGroup = 8 * kRowBytes;   // eight rows, after which the swizzle starts over
   static constexpr uint32_t kDepth = 64;
+  static_assert(kMajorA == machine::Major::k || kBlocks == 1, "panels of A hold one block");
 
  public:
   static constexpr uint32_t kSteps = 4;  // of a stage: wgmma takes 16 elements of depth
@@ -37,12 +39,11 @@ class WarpgroupProduct {
     ptx::wgmma_fence(acc_);
     RK_UNROLL
     for (uint32_t step = 0; step < kSteps; ++step) {
-      const uint64_t b = descriptor_b(tile_b, step);
+      const uint64_t b = descriptor<kMajorB>(tile_b, step);
       RK_UNROLL
       for (uint32_t block = 0; block < kBlocks; ++block) {
-        const uint64_t a = machine::matrix_descriptor(
-            machine::Swizzle::span128, tile_a + block * 64 * kRowBytes + step * 32, 0, kGroup);
-        ptx::wgmma_ss<kType, machine::Major::k, kMajorB>(acc_[block], a, b, true);
+        const uint64_t a = descriptor<kMajorA>(tile_a + block * 64 * kRowBytes, step);
+        ptx::wgmma_ss<kType, kMajorA, kMajorB>(acc_[block], a, b, true);
       }
     }
     ptx::wgmma_commit();
@@ -54,7 +55,7 @@ class WarpgroupProduct {
     ptx::wgmma_fence(acc_, fragments);
     RK_UNROLL
     for (uint32_t step = 0; step < kSteps; ++step) {
-      const uint64_t b = descriptor_b(tile_b, step);
+      const uint64_t b = descriptor<kMajorB>(tile_b, step);
       RK_UNROLL
       for (uint32_t block = 0; block < kBlocks; ++block)
         ptx::wgmma_rs<kType, kMajorB>(acc_[block], fragments[step * kBlocks + block], b, true);
@@ -73,8 +74,9 @@ class WarpgroupProduct {
   RK_DEVICE const Accumulator& block(int i) const { return acc_[i]; }
 
  private:
-  static RK_DEVICE uint64_t descriptor_b(uint32_t tile, uint32_t step) {
-    if constexpr (kMajorB == machine::Major::k) {
+  template <machine::Major kMajor>
+  static RK_DEVICE uint64_t descriptor(uint32_t tile, uint32_t step) {
+    if constexpr (kMajor == machine::Major::k) {
       return machine::matrix_descriptor(machine::Swizzle::span128, tile + step * 32, 0, kGroup);
     } else {
       return machine::matrix_descriptor(machine::Swizzle::span128, tile + step * 2 * kGroup,
