@@ -209,12 +209,16 @@ struct ConvTask {
   bool operator==(const ConvTask&) const = default;
 };
 
+// What is multiplied: the source itself, or what is made of it while it is loaded; of it alone, of it and a
+// second tensor of its shape, or in a way that only the portable kernels know.
+enum class OnLoad : uint8_t { nothing, one, two, other };
+
 // What of a problem can rule configurations out beside its task.
 struct ConvDemands {
   bool aligned_source;  // to 16 bytes: what the portable kernels multiply
   bool aligned_rest;    // and every other tensor
   bool residual_view;
-  bool on_load;  // what is multiplied is made of the source while it is loaded
+  OnLoad on_load;
 };
 
 // What the cost model says of one configuration; see dispatch/cost_model.h.

@@ -42,7 +42,7 @@ SCHEMAS = {
 # What `tuning` asks of the choice of configurations; without tensors, of a compiled machine alone.
 CHOICES = {
     "conv_choices": "(str operation, str dtype, int[] shape, int multiprocessors, int capability, "
-    "bool aligned_source, bool aligned_rest, bool residual_view, bool on_load) -> str",
+    "bool aligned_source, bool aligned_rest, bool residual_view, str on_load) -> str",
     "tune_conv": "(str operation, str dtype, int[] shape, int multiprocessors, str configuration) -> ()",
     "forget_tuned": "() -> ()",
     "force_configuration": "(str configuration) -> str",

@@ -35,6 +35,7 @@ from .errors import UserError
 
 OPERATIONS = ("fprop", "dgrad", "wgrad")
 DTYPES = ("bfloat16", "float16", "float32", "tf32")
+ON_LOAD = ("nothing", "one", "two", "other")
 FORMAT = "resnet_kernels tuned table 1"
 H200 = 132  # multiprocessors
 
@@ -146,17 +147,20 @@ def choices(
     aligned_source: bool = True,
     aligned_rest: bool = True,
     residual_view: bool = False,
-    on_load: bool = False,
+    on_load: str = "nothing",
 ) -> list[Choice]:
     """Every configuration for a task, the chosen one marked.
 
     capability: compute capability of the GPU, 80 or 90, as if every kernel for it were there; None: that of
     the machine, with the kernels that are.  machine: "cuda" or "simulator"; None: whichever is there.
     The others are what can rule a configuration out: tensors that are not aligned to 16 bytes, a residual of
-    another shape than the output, an input that is made while it is loaded.
+    another shape than the output, an input that is made while it is loaded: of "one" tensor, of "two", or in
+    an "other" way than sm_90's kernels know.
     """
     if capability not in (None, 80, 90):
         raise UserError(f"tuning: capability must be 80 or 90, got {capability}")
+    if on_load not in ON_LOAD:
+        raise UserError(f"tuning: on_load must be one of {', '.join(ON_LOAD)}, got {on_load!r}")
     spaces = _machines()
     if machine is not None:
         spaces = [name for name in spaces if (name == _register.NAMESPACE) == (machine == "cuda")]

@@ -9,17 +9,19 @@ namespace {
 
 constexpr const char* kOp = "tuning";
 
+template <size_t kCount>
+size_t place(const std::array<const char*, kCount>& names, const std::string& name) {
+  size_t i = 0;
+  while (i < kCount && name != names[i]) ++i;
+  STD_TORCH_CHECK(i < kCount, kOp, ": unknown name '", name, "'");
+  return i;
+}
+
 // dtype: "bfloat16", "float16", "float32" or "tf32". shape: the fields of ConvShape, in their order.
 ConvTask task_of(const std::string& operation, const std::string& dtype, const Ints& shape,
                  int64_t multiprocessors) {
   constexpr std::array<const char*, 3> kOperations = {"fprop", "dgrad", "wgrad"};
   constexpr std::array<const char*, 4> kTypes = {"bfloat16", "float16", "float32", "tf32"};
-  const auto place = [](const auto& names, const std::string& name) {
-    size_t i = 0;
-    while (i < names.size() && name != names[i]) ++i;
-    STD_TORCH_CHECK(i < names.size(), kOp, ": unknown name '", name, "'");
-    return i;
-  };
   const size_t type = place(kTypes, dtype);
   STD_TORCH_CHECK(shape.size() == 13, kOp, ": a shape has 13 numbers");
   for (size_t i = 0; i < shape.size(); ++i) {
@@ -53,13 +55,15 @@ ConvTask task_of(const std::string& operation, const std::string& dtype, const I
 // JSON: a list of ConvPrediction's fields.
 std::string conv_choices(const std::string& operation, const std::string& dtype, const Ints& shape,
                          int64_t multiprocessors, int64_t capability, bool aligned_source, bool aligned_rest,
-                         bool residual_view, bool on_load) {
+                         bool residual_view, const std::string& on_load) {
+  constexpr std::array<const char*, 4> kOnLoad = {"nothing", "one", "two", "other"};
   const ConvTask task = task_of(operation, dtype, shape, multiprocessors);
+  const auto made = static_cast<OnLoad>(place(kOnLoad, on_load));
   std::ostringstream json;
   json.precision(17);
   json << std::boolalpha;
   const char* separator = "[";
-  for (const ConvPrediction& each : predict_conv(task, {aligned_source, aligned_rest, residual_view, on_load},
+  for (const ConvPrediction& each : predict_conv(task, {aligned_source, aligned_rest, residual_view, made},
                                                  static_cast<int>(capability))) {
     json << separator << "{\"configuration\": \"" << each.configuration << "\", \"refused\": \""
          << each.refused << "\", \"chosen\": " << each.chosen << ", \"tiles\": " << each.tiles

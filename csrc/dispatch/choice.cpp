@@ -38,31 +38,44 @@ const char* why_not_sm80(const Configuration& configuration, const ConvTask& tas
   return vector || traits.elements ? nullptr : "the source is not made of aligned 16-byte chunks";
 }
 
-// What tensor maps, and copies through them, can state of one axis of an im2col walk: its corners, the step
-// from one pixel to the next and the offsets of the taps. Taps may be walked from either end.
+// What an im2col map, and copies through it, can state of one axis: the corners of its box, the step from one
+// pixel to the next and the offsets of the taps, counted from the one that lies first in memory.
 const char* why_not_im2col(const tile::ConvAxis& axis) {
-  const int64_t reach = int64_t{axis.taps > 0 ? axis.taps - 1 : 0} * axis.tap_step;
+  if (axis.taps == 0) return nullptr;
+  const int64_t reach = int64_t{axis.taps - 1} * axis.tap_step;
+  const int64_t lower = axis.base + std::min<int64_t>(reach, 0);
+  const int64_t upper = lower + int64_t{axis.rows - 1} * axis.row_step - (axis.source - 1);
   if (axis.row_step < 1 || axis.row_step > 8) return "tensor maps step 1 to 8 pixels";
   if (std::abs(reach) > 255) return "taps lie more than 255 pixels apart";
-  const int64_t walked = int64_t{axis.rows - 1} * axis.row_step - (axis.source - 1);
-  const int64_t least = axis.base + std::min<int64_t>(reach, 0);
-  for (const int64_t lower : {int64_t{axis.base}, least}) {
-    for (const int64_t corner : {lower, lower + walked}) {
-      if (corner < -128 || corner > 127) return "a corner of the im2col box is not in -128..127";
-    }
+  for (const int64_t corner : {lower, upper}) {
+    if (corner < -128 || corner > 127) return "a corner of the im2col box is not in -128..127";
   }
   return nullptr;
 }
 
-const char* why_not_sm90(const ConvTask& task, const ConvDemands& demands,
+// What is made on load goes through registers, of which a tile of 128 rows leaves enough; a second source
+// takes the room of the widest tile's stages.
+const char* why_not_on_load(sm90::ConvTile tile, const ConvTask& task, OnLoad on_load) {
+  using enum sm90::ConvTile;
+  if (on_load == OnLoad::nothing) return tile == t128x64 ? "the tile is for what is made on load" : nullptr;
+  if (on_load == OnLoad::other) return "only portable kernels make it on load";
+  if (tile == t256x128 || tile == t256x64) return "no room to make anything on load";
+  if (tile == t128x256 && on_load == OnLoad::two) return "no room for a second source";
+  const int64_t channels = task.operation == Operation::fprop ? task.shape.c : task.shape.k;
+  if (!conv_is_pointwise(task.shape) || channels % 64 != 0)
+    return "on load is for pointwise convolutions of multiples of 64 channels";
+  return nullptr;
+}
+
+const char* why_not_sm90(const Configuration& configuration, const ConvTask& task, const ConvDemands& demands,
                          const std::vector<tile::ConvGeometry>& phases, int compute_capability) {
   if (compute_capability != 90) return "the GPU is not of compute capability 9.0";
   if (task.operation == Operation::wgrad) return "conv_wgrad has no such tile";
   if (task.dtype == DType::f32) return "only bfloat16 and float16";
-  if (demands.on_load) return "nothing is made on load";
   if (demands.residual_view) return "the residual is not of the output's shape";
   if (!whole_chunks(task, true) || !whole_chunks(task, false)) return "channels are not multiples of 8";
   if (!demands.aligned_source || !demands.aligned_rest) return "a tensor is not aligned to 16 bytes";
+  if (const char* reason = why_not_on_load(configuration.sm90_tile(), task, demands.on_load)) return reason;
   if (phases.size() > sm90::kDgradPhasesPerLaunch) return "more than four phases";
   for (const tile::ConvGeometry& phase : phases) {
     for (const tile::ConvAxis* axis : {&phase.h, &phase.w}) {
@@ -99,17 +112,19 @@ std::vector<tile::ConvGeometry> geometry(const ConvTask& task) {
 
 const char* why_not(const Configuration& configuration, const ConvTask& task, const ConvDemands& demands,
                     const std::vector<tile::ConvGeometry>& phases, int compute_capability) {
-  return configuration.kernels == Kernels::sm80 ? why_not_sm80(configuration, task, demands)
-                                                : why_not_sm90(task, demands, phases, compute_capability);
+  return configuration.kernels == Kernels::sm80
+             ? why_not_sm80(configuration, task, demands)
+             : why_not_sm90(configuration, task, demands, phases, compute_capability);
 }
 
-ConvWork conv_work(const ConvTask& task, const std::vector<tile::ConvGeometry>& phases) {
+ConvWork conv_work(const ConvTask& task, OnLoad on_load, const std::vector<tile::ConvGeometry>& phases) {
   const ConvShape& shape = task.shape;
   ConvWork work = {.operation = task.operation,
                    .dtype = task.dtype,
                    .tf32 = task.tf32,
                    .bytes = 0,
                    .weights = shape.weight_elements(),
+                   .sources = on_load == OnLoad::two ? 2 : 1,
                    .phases = {}};
   int64_t source = 0, output = 0;
   for (const tile::ConvGeometry& phase : phases) {
@@ -120,7 +135,7 @@ ConvWork conv_work(const ConvTask& task, const std::vector<tile::ConvGeometry>& 
     source = std::max(source, phase.n * touched(phase.h) * touched(phase.w) * phase.channels);
     output += int64_t{phase.gemm_m()} * phase.columns;
   }
-  work.bytes = (source + output + work.weights) * element_bytes(task.dtype);
+  work.bytes = (work.sources * source + output + work.weights) * element_bytes(task.dtype);
   if (task.operation == Operation::wgrad)
     work.phases = {{.rows = shape.k, .columns = shape.gemm_k(), .taps = 1, .channels = shape.gemm_m()}};
   return work;
@@ -141,7 +156,7 @@ int choose(const ConvTask& task, const ConvDemands& demands, int compute_capabil
   for (int place = hopper; place < all; ++place) sm90 = sm90 || legal(place);
   if (!sm90) return portable;
 
-  const ConvWork work = conv_work(task, phases);
+  const ConvWork work = conv_work(task, demands.on_load, phases);
   const Gpu gpu = h200(task.sm_count);
   const auto costs = [&](int place) { return cost(kConfigurations[static_cast<size_t>(place)], work, gpu); };
   int best = portable;
@@ -171,7 +186,7 @@ std::vector<ConvPrediction> predict_conv(const ConvTask& task, const ConvDemands
                                          int compute_capability) {
   if (compute_capability == kThisMachine) compute_capability = dispatch::usable_capability();
   const std::vector<tile::ConvGeometry> phases = dispatch::geometry(task);
-  const dispatch::ConvWork work = dispatch::conv_work(task, phases);
+  const dispatch::ConvWork work = dispatch::conv_work(task, demands.on_load, phases);
   const size_t chosen = static_cast<size_t>(dispatch::choose(task, demands, compute_capability));
   std::vector<ConvPrediction> found;
   for (size_t i = 0; i < dispatch::kConfigurations.size(); ++i) {

@@ -13,7 +13,7 @@ namespace rk::dispatch {
 
 // Whether kernels/sm90/conv_gemm.h is there to be launched; while it is not, every GPU runs the portable
 // kernels, and what sm_90's would cost is a prediction only.
-constexpr bool kSm90Gemm = false;
+constexpr bool kSm90Gemm = true;
 
 // The task's implicit GEMMs: dgrad has one a phase. Throws std::runtime_error when an extent does not fit
 // their indices.
@@ -24,7 +24,7 @@ const char* why_not(const Configuration& configuration, const ConvTask& task, co
                     const std::vector<tile::ConvGeometry>& phases, int compute_capability);
 
 // What the cost model counts.
-ConvWork conv_work(const ConvTask& task, const std::vector<tile::ConvGeometry>& phases);
+ConvWork conv_work(const ConvTask& task, OnLoad on_load, const std::vector<tile::ConvGeometry>& phases);
 
 // The place of the chosen configuration. Where no kernel of sm_90 can, the portable tile is chosen by
 // conv_tile_choice.h alone: the same on every GPU of as many multiprocessors.

@@ -39,7 +39,7 @@ constexpr Configuration hopper(std::string_view name, sm90::ConvTile tile, int64
 
 }  // namespace configurations
 
-inline constexpr std::array<Configuration, 7> kConfigurations = {{
+inline constexpr std::array<Configuration, 8> kConfigurations = {{
     configurations::portable("sm80/128x128", sm80::ConvTile::t128x128),
     configurations::portable("sm80/128x64", sm80::ConvTile::t128x64),
     configurations::portable("sm80/64x64", sm80::ConvTile::t64x64),
@@ -47,6 +47,7 @@ inline constexpr std::array<Configuration, 7> kConfigurations = {{
     configurations::hopper("sm90/256x128", sm90::ConvTile::t256x128, 256, 128),
     configurations::hopper("sm90/128x128", sm90::ConvTile::t128x128, 128, 128),
     configurations::hopper("sm90/256x64", sm90::ConvTile::t256x64, 256, 64),
+    configurations::hopper("sm90/128x64", sm90::ConvTile::t128x64, 128, 64),
 }};
 static_assert(
     [] {

@@ -15,6 +15,17 @@ namespace {
 
 using Phases = std::vector<tile::ConvGeometry>;
 
+// sm_90's kernels take the gradient of BatchNorm with batch statistics, which has a second source.
+OnLoad on_load(const ConvDgrad& problem) {
+  if (problem.gradient == nullptr) return OnLoad::nothing;
+  return problem.gradient->x != nullptr ? OnLoad::two : OnLoad::other;
+}
+
+bool aligned_on_load(const ConvDgrad& problem) {
+  if (problem.gradient == nullptr) return true;
+  return dispatch::aligned({problem.gradient->x, problem.gradient->coefficients, problem.gradient_out});
+}
+
 void launch_sm80(const ConvDgrad& problem, const dispatch::Configuration& configuration, const Phases& phases,
                  const tile::Epilogue& epilogue) {
   sm80::ConvGemm gemm = {.tile = configuration.sm80_tile(),
@@ -49,12 +60,19 @@ void launch_sm90([[maybe_unused]] const ConvDgrad& problem,
                            .phases = static_cast<int>(phases.size()),
                            .conv = {},
                            .source = problem.dy,
+                           .normalise = nullptr,
+                           .gradient = problem.gradient,
+                           .transformed = problem.gradient_out,
+                           .transformed_mask = nullptr,
                            .weight = problem.weight,
                            .taps = static_cast<int32_t>(problem.shape.r * problem.shape.s),
                            .epilogue = epilogue,
+                           .overlaps = false,
                            .stream = problem.stream};
     std::copy(phases.begin(), phases.end(), gemm.conv);
-    sm90::launch_conv_dgrad(gemm);
+    if (problem.dtype == DType::bf16) return sm90::launch_conv_dgrad_bf16(gemm);
+    if (problem.dtype == DType::f16) return sm90::launch_conv_dgrad_f16(gemm);
+    throw std::runtime_error("conv_dgrad: no such dtype on sm_90 for " + describe(problem.shape));
   } else {
     throw std::runtime_error("conv_dgrad: the kernels for sm_90 are not there");
   }
@@ -70,9 +88,10 @@ int choose_configuration(const ConvDgrad& problem) {
        .shape = problem.shape,
        .sm_count = machine::sm_count()},
       {.aligned_source = dispatch::aligned({problem.dy, problem.transposed}),
-       .aligned_rest = dispatch::aligned({problem.weight, problem.residual, problem.dx, problem.bn_input}),
+       .aligned_rest = dispatch::aligned({problem.weight, problem.residual, problem.dx, problem.bn_input}) &&
+                       aligned_on_load(problem),
        .residual_view = problem.residual_view.channels != 0,
-       .on_load = problem.gradient != nullptr},
+       .on_load = on_load(problem)},
       dispatch::usable_capability());
 }
 

@@ -25,6 +25,27 @@ tile::ConvGeometry geometry(const ConvFprop& problem) {
                                                                       : problem.shape);
 }
 
+// sm_90's kernels make a of BatchNorm in training, before a convolution whose output has moments.
+OnLoad on_load(const ConvFprop& problem) {
+  if (problem.normalise == nullptr) return OnLoad::nothing;
+  const Normalise& made = *problem.normalise;
+  const bool norm = made.affine.mean != nullptr && made.affine.weight != nullptr &&
+                    made.affine.bias != nullptr && made.affine.var == nullptr &&
+                    made.residual_view.channels == 0;
+  const bool moments = problem.affine.weight == nullptr && problem.affine.bias == nullptr &&
+                       problem.affine.mean == nullptr && problem.residual == nullptr && !problem.relu;
+  if (!norm || !moments) return OnLoad::other;
+  return made.residual == nullptr ? OnLoad::one : OnLoad::two;
+}
+
+// What is made on load, and of what.
+bool aligned_on_load(const ConvFprop& problem) {
+  if (problem.normalise == nullptr) return true;
+  const Normalise& made = *problem.normalise;
+  return dispatch::aligned(
+      {made.affine.mean, made.affine.weight, made.affine.bias, made.residual, problem.a});
+}
+
 void launch_sm80(const ConvFprop& problem, sm80::ConvTile tile, const tile::Epilogue& epilogue) {
   const sm80::ConvGemm gemm = {.tile = tile,
                                .vector_operands = dispatch::aligned_chunks(problem.dtype, problem.shape.c,
@@ -51,15 +72,25 @@ void launch_sm80(const ConvFprop& problem, sm80::ConvTile tile, const tile::Epil
 void launch_sm90([[maybe_unused]] const ConvFprop& problem, [[maybe_unused]] sm90::ConvTile tile,
                  [[maybe_unused]] const tile::Epilogue& epilogue) {
   if constexpr (dispatch::kSm90Gemm) {
-    sm90::launch_conv_fprop({.tile = tile,
-                             .dtype = problem.dtype,
-                             .phases = 1,
-                             .conv = {geometry(problem)},
-                             .source = problem.x,
-                             .weight = problem.weight,
-                             .taps = static_cast<int32_t>(problem.shape.r * problem.shape.s),
-                             .epilogue = epilogue,
-                             .stream = problem.stream});
+    if (problem.normalise != nullptr && problem.partials == nullptr)
+      throw std::runtime_error("conv_fprop: what sm_90 makes on load comes with moments of the output");
+    const sm90::ConvGemm gemm = {.tile = tile,
+                                 .dtype = problem.dtype,
+                                 .phases = 1,
+                                 .conv = {geometry(problem)},
+                                 .source = problem.x,
+                                 .normalise = problem.normalise,
+                                 .gradient = nullptr,
+                                 .transformed = problem.a,
+                                 .transformed_mask = problem.mask,
+                                 .weight = problem.weight,
+                                 .taps = static_cast<int32_t>(problem.shape.r * problem.shape.s),
+                                 .epilogue = epilogue,
+                                 .overlaps = false,
+                                 .stream = problem.stream};
+    if (problem.dtype == DType::bf16) return sm90::launch_conv_fprop_bf16(gemm);
+    if (problem.dtype == DType::f16) return sm90::launch_conv_fprop_f16(gemm);
+    throw std::runtime_error("conv_fprop: no such dtype on sm_90 for " + describe(problem.shape));
   } else {
     throw std::runtime_error("conv_fprop: the kernels for sm_90 are not there");
   }
@@ -68,16 +99,17 @@ void launch_sm90([[maybe_unused]] const ConvFprop& problem, [[maybe_unused]] sm9
 }  // namespace
 
 int choose_configuration(const ConvFprop& problem) {
-  return dispatch::choose({.operation = Operation::fprop,
-                           .dtype = problem.dtype,
-                           .tf32 = problem.dtype == DType::f32 && problem.tf32,
-                           .shape = problem.shape,
-                           .sm_count = machine::sm_count()},
-                          {.aligned_source = dispatch::aligned({problem.x, problem.weight}),
-                           .aligned_rest = dispatch::aligned({problem.residual, problem.y}),
-                           .residual_view = problem.residual_view.channels != 0,
-                           .on_load = problem.normalise != nullptr},
-                          dispatch::usable_capability());
+  return dispatch::choose(
+      {.operation = Operation::fprop,
+       .dtype = problem.dtype,
+       .tf32 = problem.dtype == DType::f32 && problem.tf32,
+       .shape = problem.shape,
+       .sm_count = machine::sm_count()},
+      {.aligned_source = dispatch::aligned({problem.x, problem.weight}),
+       .aligned_rest = dispatch::aligned({problem.residual, problem.y}) && aligned_on_load(problem),
+       .residual_view = problem.residual_view.channels != 0,
+       .on_load = on_load(problem)},
+      dispatch::usable_capability());
 }
 
 RowTiles conv_fprop_row_tiles(const ConvFprop& problem) {

@@ -43,7 +43,7 @@ int choose_configuration(const ConvWgrad& problem) {
                           {.aligned_source = dispatch::aligned({problem.x, problem.dy}),
                            .aligned_rest = true,
                            .residual_view = false,
-                           .on_load = problem.normalise != nullptr},
+                           .on_load = problem.normalise != nullptr ? OnLoad::one : OnLoad::nothing},
                           dispatch::usable_capability());
 }
 

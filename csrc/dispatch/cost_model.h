@@ -59,6 +59,7 @@ struct ConvWork {
   bool tf32;
   int64_t bytes;             // of the operands, each once
   int64_t weights;           // elements
+  int64_t sources;           // of what is multiplied: 1, or 2 that make it on load
   std::vector<Gemm> phases;  // the deepest first; wgrad's: filters x (r s c), over the pixels
 };
 
@@ -123,7 +124,8 @@ inline Cost cost(const Configuration& configuration, const ConvWork& work, const
     busiest += issued * (ceil_div(tiles + added, gpu.sm_count) - ceil_div(tiles, gpu.sm_count));
     depth += issued * added;
     tiles += added;
-    fed += item * real(gemm.depth()) * (real(gemm.rows * across) + real(gemm.columns * clusters));
+    fed +=
+        item * real(gemm.depth()) * (real(work.sources * gemm.rows * across) + real(gemm.columns * clusters));
   }
   const double flops = 2 * real(configuration.rows * configuration.columns) * real(depth);
   const double efficiency = busiest == 0 ? 1 : real(depth) / real(busiest * gpu.sm_count);

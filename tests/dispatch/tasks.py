@@ -12,6 +12,7 @@ needs_simulator = pytest.mark.skipif(not simulator.built(), reason="the simulato
 
 PORTABLE = ("sm80/128x128", "sm80/128x64", "sm80/64x64")
 HOPPER = ("sm90/128x256", "sm90/256x128", "sm90/128x128", "sm90/256x64")
+NARROW = "sm90/128x64"  # of sm_90 too, for what is made on load alone
 TILES = {name: tuple(map(int, name.partition("/")[2].split("x"))) for name in (*PORTABLE, *HOPPER)}
 CONVOLUTIONS = [conv for conv in problems.convolutions(["resnet50"]) if conv.c > 3]
 

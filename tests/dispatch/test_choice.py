@@ -12,7 +12,7 @@ import resnet_kernels as rk
 from resnet_kernels.errors import UserError
 from resnet_kernels.tuning import Task
 
-from .tasks import HOPPER, PORTABLE, by_name, chosen, legal, needs_simulator, resnet50, task
+from .tasks import HOPPER, NARROW, PORTABLE, by_name, chosen, legal, needs_simulator, resnet50, task
 
 pytestmark = needs_simulator
 
@@ -78,7 +78,7 @@ def test_every_configuration_of_sm_90_is_somebodys_choice():
         (task(), {"aligned_source": False}, "not aligned to 16 bytes"),
         (task(), {"aligned_rest": False}, "not aligned to 16 bytes"),
         (task(), {"residual_view": True}, "not of the output's shape"),
-        (task(), {"on_load": True}, "made on load"),
+        (task(kernel=1), {"on_load": "other"}, "only portable kernels"),
         (task("wgrad"), {}, "conv_wgrad has no such tile"),
         (task(stride=9), {}, "step 1 to 8"),
         (task(n=1, size=300, kernel=3, dilation=128, padding=100), {}, "255 pixels apart"),
@@ -89,8 +89,8 @@ def test_every_configuration_of_sm_90_is_somebodys_choice():
 )
 def test_sm_90_refuses(wanted, demands, reason):
     found = by_name(wanted, **demands)
-    for name in HOPPER:
-        assert reason in found[name].refused
+    for name in (*HOPPER, NARROW):
+        assert reason in found[name].refused or "made on load" in found[name].refused
     assert chosen(wanted, **demands) in PORTABLE
     assert chosen(wanted, **demands) == chosen(wanted, 80, **demands)
 
@@ -110,6 +110,45 @@ def test_sm_90_refuses(wanted, demands, reason):
 )
 def test_sm_90_takes(wanted):
     assert set(HOPPER) <= legal(wanted).keys()
+
+
+@pytest.mark.parametrize(
+    ("on_load", "there"),
+    [
+        ("nothing", {*HOPPER}),
+        ("one", {"sm90/128x256", "sm90/128x128", NARROW}),
+        ("two", {"sm90/128x128", NARROW}),
+        ("other", set()),
+    ],
+)
+def test_what_sm_90_makes_on_load(on_load, there):
+    """Through registers, which tiles of 128 rows leave; a second source takes room in shared memory."""
+    for operation in ("fprop", "dgrad"):
+        found = by_name(task(operation, c=256, k=128, kernel=1), on_load=on_load)
+        assert {name for name in (*HOPPER, NARROW) if not found[name].refused} == there
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        task(c=72, kernel=1),
+        task("dgrad", k=72, kernel=1),
+        task(c=64, kernel=3),
+        task(c=64, kernel=1, stride=2),
+    ],
+)
+def test_on_load_is_for_pointwise_convolutions_of_whole_stages(wanted):
+    found = by_name(wanted, on_load="two")
+    assert "64 channels" in found["sm90/128x128"].refused
+    assert chosen(wanted, on_load="two") in PORTABLE
+
+
+def test_a_second_source_is_read_too():
+    for name, choice in by_name(task(kernel=1), on_load="two").items():
+        if not choice.refused:
+            one = by_name(task(kernel=1), on_load="one")[name]
+            assert choice.memory - one.memory == pytest.approx(2 * 256 * 56 * 56 * 64 / 4.3e12)
+            assert choice.feed > one.feed
 
 
 def test_other_gpus_run_the_portable_kernels():
@@ -158,3 +197,5 @@ def test_wrong_tasks(arguments, word):
 def test_an_unknown_capability():
     with pytest.raises(UserError, match="capability"):
         rk.tuning.choices(task(), 75)
+    with pytest.raises(UserError, match="on_load"):
+        rk.tuning.choices(task(), on_load="three")
