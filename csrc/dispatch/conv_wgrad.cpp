@@ -1,10 +1,13 @@
 // conv_wgrad and the reduction of statistics: problem -> configuration -> launches.
+#include <optional>
 #include <stdexcept>
 
 #include "api.h"
 #include "dispatch/conv_tile_choice.h"
+#include "dispatch/conv_wgrad_choice.h"
 #include "dispatch/problem.h"
 #include "kernels/sm80/launchers.h"
+#include "kernels/sm90/launchers.h"
 #include "machine/device.h"
 
 namespace rk {
@@ -15,42 +18,79 @@ bool is_vector(const ConvWgrad& problem) {
          dispatch::aligned_chunks(problem.dtype, problem.shape.k, {problem.dy});
 }
 
-dispatch::WgradSplit split(const ConvWgrad& problem) {
+dispatch::WgradSplit portable_split(const ConvWgrad& problem) {
   const ConvShape& shape = problem.shape;
   return dispatch::choose_wgrad_split(shape.k, shape.gemm_k(), shape.gemm_m(), is_vector(problem),
                                       machine::sm_count());
 }
 
-void launch(const sm80::WgradGemm& gemm, const ConvWgrad& problem) {
-  switch (problem.dtype) {
-    case DType::bf16: return sm80::launch_conv_wgrad_bf16(gemm);
-    case DType::f16: return sm80::launch_conv_wgrad_f16(gemm);
-    case DType::f32:
-      return problem.tf32 ? sm80::launch_conv_wgrad_tf32(gemm) : sm80::launch_conv_wgrad_f32(gemm);
+// sm_90's plan if its kernel can run the problem and is estimated to be no slower than the portable one.
+std::optional<dispatch::WgradPlan> plan(const ConvWgrad& problem) {
+  const ConvShape& shape = problem.shape;
+  if (machine::compute_capability() != 90 || problem.normalise != nullptr ||
+      !dispatch::wgrad_tma_covers(problem.dtype, is_vector(problem), conv_is_pointwise(shape),
+                                  dispatch::fprop_geometry(shape))) {
+    return std::nullopt;
   }
-  throw std::runtime_error("conv_wgrad: unknown dtype for " + describe(problem.shape));
+  const int64_t chunks = shape.r * shape.s * dispatch::ceil_div(shape.c, 64);
+  const int64_t sm_count = machine::sm_count();
+  const dispatch::WgradPlan found =
+      dispatch::choose_wgrad_plan(shape.k, chunks, shape.gemm_k(), shape.gemm_m(), sm_count);
+  const int64_t portable =
+      dispatch::portable_wgrad_clocks(portable_split(problem), shape.k, shape.gemm_k(), sm_count);
+  return found.clocks <= portable ? std::optional(found) : std::nullopt;
+}
+
+int64_t launch_tma(const dispatch::WgradPlan& found, const ConvWgrad& problem) {
+  const sm90::WgradGemm gemm = {.tile = found.traits.tile,
+                                .pointwise = conv_is_pointwise(problem.shape),
+                                .conv = dispatch::fprop_geometry(problem.shape),
+                                .x = problem.x,
+                                .dy = problem.dy,
+                                .partials = problem.partials,
+                                .pixels_per_split = static_cast<int32_t>(found.pixels_per_split),
+                                .splits = static_cast<int32_t>(found.splits),
+                                .stream = problem.stream};
+  problem.dtype == DType::bf16 ? sm90::launch_conv_wgrad_bf16(gemm) : sm90::launch_conv_wgrad_f16(gemm);
+  return found.splits;
+}
+
+int64_t launch_portable(const ConvWgrad& problem) {
+  const dispatch::WgradSplit cut = portable_split(problem);
+  const sm80::WgradGemm gemm = {.large_tile = cut.large_tile,
+                                .vector = is_vector(problem),
+                                .conv = dispatch::fprop_geometry(problem.shape),
+                                .x = problem.x,
+                                .normalise = problem.normalise,
+                                .dy = problem.dy,
+                                .partials = problem.partials,
+                                .pixels_per_split = static_cast<int32_t>(cut.pixels_per_split),
+                                .splits = static_cast<int32_t>(cut.splits),
+                                .stream = problem.stream};
+  switch (problem.dtype) {
+    case DType::bf16: sm80::launch_conv_wgrad_bf16(gemm); break;
+    case DType::f16: sm80::launch_conv_wgrad_f16(gemm); break;
+    case DType::f32:
+      problem.tf32 ? sm80::launch_conv_wgrad_tf32(gemm) : sm80::launch_conv_wgrad_f32(gemm);
+      break;
+    default: throw std::runtime_error("conv_wgrad: unknown dtype for " + describe(problem.shape));
+  }
+  return cut.splits;
 }
 
 }  // namespace
 
-int64_t conv_wgrad_splits(const ConvWgrad& problem) { return split(problem).splits; }
+int64_t conv_wgrad_splits(const ConvWgrad& problem) {
+  const std::optional<dispatch::WgradPlan> found = plan(problem);
+  return found ? found->splits : portable_split(problem).splits;
+}
 
 void conv_wgrad(const ConvWgrad& problem) {
-  const dispatch::WgradSplit cut = split(problem);
-  launch({.large_tile = cut.large_tile,
-          .vector = is_vector(problem),
-          .conv = dispatch::fprop_geometry(problem.shape),
-          .x = problem.x,
-          .normalise = problem.normalise,
-          .dy = problem.dy,
-          .partials = problem.partials,
-          .pixels_per_split = static_cast<int32_t>(cut.pixels_per_split),
-          .splits = static_cast<int32_t>(cut.splits),
-          .stream = problem.stream},
-         problem);
+  const std::optional<dispatch::WgradPlan> found = plan(problem);
+  const int64_t splits = found ? launch_tma(*found, problem) : launch_portable(problem);
   const ConvShape& shape = problem.shape;
   sm80::launch_reduce_splits({.partials = problem.partials,
-                              .splits = cut.splits,
+                              .splits = splits,
                               .rows = shape.k * shape.r * shape.s,
                               .padded = shape.c,
                               .channels = problem.dw_channels,
