@@ -35,9 +35,11 @@ struct WgradTileTraits {
   int64_t blocks;  // that share their columns' x
 };
 
-inline constexpr std::array<WgradTileTraits, 7> kWgradTiles = {{
+inline constexpr std::array<WgradTileTraits, 9> kWgradTiles = {{
+    {sm90::WgradTile::p128x384, 128, 384, 2},
     {sm90::WgradTile::p128x256, 128, 256, 2},
     {sm90::WgradTile::p128x192, 128, 192, 2},
+    {sm90::WgradTile::t128x384, 128, 384, 1},
     {sm90::WgradTile::t256x128, 256, 128, 1},
     {sm90::WgradTile::t128x256, 128, 256, 1},
     {sm90::WgradTile::t128x192, 128, 192, 1},
@@ -82,7 +84,10 @@ constexpr WgradPlan choose_wgrad_plan(int64_t filters, int64_t chunks, int64_t c
     const int64_t tiles = filter_tiles * ceil_div(chunks, traits.n / 64);
     const int64_t at_once = sm_count / traits.blocks * traits.blocks;
     const int64_t multiply = traits.m * traits.n * kWgradDepth / kMultipliesPerClock;
-    const int64_t copy = (traits.m + traits.n / traits.blocks) * kWgradDepth * 2 / kBytesPerClock;
+    // Boxes outside of the tensors are filled without being asked for.
+    const int64_t boxes =
+        std::min(traits.m / 64, ceil_div(filters, 64)) * traits.blocks + std::min(traits.n / 64, chunks);
+    const int64_t copy = boxes * 64 * kWgradDepth * 2 / (kBytesPerClock * traits.blocks);
     for (int64_t waves = 1; waves <= 4; ++waves) {
       const int64_t wanted = std::clamp<int64_t>(waves * at_once / tiles, 1, stages);
       const int64_t stages_per_split = ceil_div(stages, wanted);

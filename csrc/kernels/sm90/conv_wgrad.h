@@ -84,6 +84,14 @@ struct WgradPair128x192 : WgradTile128x192 {
   static constexpr char kName[] = "128x192 pair";
   static constexpr int kBlocks = 2;
 };
+struct WgradTile128x384 {
+  static constexpr char kName[] = "128x384";
+  static constexpr int kM = 128, kN = 384, kDepth = 32, kStages = 7, kGroupsM = 2, kGroupsN = 1, kBlocks = 1;
+};
+struct WgradPair128x384 : WgradTile128x384 {
+  static constexpr char kName[] = "128x384 pair";
+  static constexpr int kBlocks = 2;
+};
 struct WgradTile256x128 {
   static constexpr char kName[] = "256x128";
   static constexpr int kM = 256, kN = 128, kDepth = 64, kStages = 4, kGroupsM = 2, kGroupsN = 1, kBlocks = 1;
@@ -138,8 +146,9 @@ struct ConvWgradKernel {
   static constexpr uint32_t kBarriers = Tile::kStages * kStageBytes;
   static constexpr uint32_t kSmem = kBarriers + Ring::kBarrierBytes;
   static_assert(kSmem <= 227 * 1024, "a block has 227 KB of shared memory");
-  static_assert(kGroupN % kChunk == 0 && kGroupN <= 256,
-                "a warpgroup's columns are whole boxes of one wgmma");
+  static constexpr int kParts = (kGroupN + 255) / 256;  // wgmma along a warpgroup's columns
+  static constexpr int kPartN = kGroupN / kParts;
+  static_assert(kGroupN % kParts == 0 && kPartN % kChunk == 0, "the columns of a wgmma are whole boxes");
   static_assert(kPanel % 1024 == 0 && kBoxRows % 8 == 0, "every box starts the swizzle over");
   static_assert(kGroups * 128 * kMultiplyRegisters + 128 * kCopyRegisters <= 65536,
                 "a multiprocessor has 64 K registers");
@@ -275,6 +284,11 @@ struct ConvWgradKernel {
     }
   }
 
+  // Boxes from here on, sixteen pixels of each.
+  static RK_DEVICE uint64_t operand(uint32_t address) {
+    return machine::matrix_descriptor(kSwizzle, address, kPanel, 8 * kRow);
+  }
+
   static RK_DEVICE void multiply(const Params& p, const Ring& ring, uint32_t smem) {
     const int32_t group = static_cast<int32_t>(ptx::warp_id()) / 4;
     const int32_t group_m = group % Tile::kGroupsM, group_n = group / Tile::kGroupsM;
@@ -283,18 +297,17 @@ struct ConvWgradKernel {
     typename Ring::Position at;
     for (int32_t number = first_unit(); number < units(p); number += unit_step()) {
       const Unit u = unit(p, number);
-      ptx::WgmmaAccumulator<kGroupN> sums[kGroupBoxesM];
+      ptx::WgmmaAccumulator<kPartN> sums[kGroupBoxesM * kParts];
       const auto start_stage = [&](bool first) {
         ring.await(at);
         ptx::wgmma_fence(sums);
         const uint32_t dy = first_dy + at.stage * kStageBytes, x = first_x + at.stage * kStageBytes;
         RK_UNROLL
         for (uint32_t depth = 0; depth < Tile::kDepth; depth += 16) {
-          const uint64_t b = machine::matrix_descriptor(kSwizzle, x + depth * kRow, kPanel, 8 * kRow);
           RK_UNROLL
-          for (uint32_t i = 0; i < kGroupBoxesM; ++i) {
-            const uint64_t a =
-                machine::matrix_descriptor(kSwizzle, dy + i * kPanel + depth * kRow, kPanel, 8 * kRow);
+          for (uint32_t i = 0; i < kGroupBoxesM * kParts; ++i) {
+            const uint64_t a = operand(dy + i / kParts * kPanel + depth * kRow);
+            const uint64_t b = operand(x + i % kParts * (kPartN / kChunk * kPanel) + depth * kRow);
             ptx::wgmma_ss<kMatrix, kMn, kMn>(sums[i], a, b, !first || depth != 0);
           }
         }
@@ -317,7 +330,8 @@ struct ConvWgradKernel {
     }
   }
 
-  static RK_DEVICE void store(const Params& p, const ptx::WgmmaAccumulator<kGroupN> (&sums)[kGroupBoxesM],
+  static RK_DEVICE void store(const Params& p,
+                              const ptx::WgmmaAccumulator<kPartN> (&sums)[kGroupBoxesM * kParts],
                               int32_t split, int32_t first_filter, int32_t first_chunk) {
     const tile::ConvGeometry& conv = p.conv;
     const uint32_t lane = ptx::lane_id();
@@ -333,15 +347,16 @@ struct ConvWgradKernel {
       float* const chunk = partial + tap * conv.channels + c;
       RK_UNROLL
       for (int i = 0; i < 2 * kGroupBoxesM; ++i) {  // eight rows of each warp
-        if (row + 8 * i + i / 2 * (kChunk - 16) >= conv.columns) continue;
-        float* const place = chunk + int64_t{8 * i + i / 2 * (kChunk - 16)} * columns;
+        const int32_t down = i % 2 * 8 + i / 2 * kChunk;
+        if (row + down >= conv.columns) continue;
         RK_UNROLL
         for (int column = 0; column < kChunk; column += 8) {
           if (c + column >= conv.channels) continue;
-          const int element = (j * kChunk + column) / 2 + i % 2 * 2;
-          const Words2 pair = {{std::bit_cast<uint32_t>(sums[i / 2].get(element)),
-                                std::bit_cast<uint32_t>(sums[i / 2].get(element + 1))}};
-          ptx::st_global(reinterpret_cast<Words2*>(place + column), pair);
+          const auto& sum = sums[i / 2 * kParts + j * kChunk / kPartN];
+          const int element = (j * kChunk % kPartN + column) / 2 + i % 2 * 2;
+          const Words2 pair = {
+              {std::bit_cast<uint32_t>(sum.get(element)), std::bit_cast<uint32_t>(sum.get(element + 1))}};
+          ptx::st_global(reinterpret_cast<Words2*>(chunk + int64_t{down} * columns + column), pair);
         }
       }
     }
@@ -426,6 +441,8 @@ void launch_conv_wgrad(const WgradGemm& gemm) {
     case WgradTile::p128x256: return launch_conv_wgrad_tile<Format, WgradPair128x256>(gemm);
     case WgradTile::t128x192: return launch_conv_wgrad_tile<Format, WgradTile128x192>(gemm);
     case WgradTile::p128x192: return launch_conv_wgrad_tile<Format, WgradPair128x192>(gemm);
+    case WgradTile::t128x384: return launch_conv_wgrad_tile<Format, WgradTile128x384>(gemm);
+    case WgradTile::p128x384: return launch_conv_wgrad_tile<Format, WgradPair128x384>(gemm);
     case WgradTile::t256x128: return launch_conv_wgrad_tile<Format, WgradTile256x128>(gemm);
     case WgradTile::t64x256: return launch_conv_wgrad_tile<Format, WgradTile64x256>(gemm);
     case WgradTile::t64x576: return launch_conv_wgrad_tile<Format, WgradTile64x576>(gemm);

@@ -38,7 +38,17 @@ int64_t conv_row_tiles(ConvTile tile, int64_t rows);
 
 // A tile of conv_wgrad: filters x columns; p: two blocks of a cluster share the columns. The shapes are in
 // conv_wgrad.h.
-enum class WgradTile : uint8_t { p128x256, p128x192, t128x256, t128x192, t256x128, t64x256, t64x576 };
+enum class WgradTile : uint8_t {
+  p128x384,
+  p128x256,
+  p128x192,
+  t128x384,
+  t128x256,
+  t128x192,
+  t256x128,
+  t64x576,
+  t64x256
+};
 
 // One launch of conv_wgrad: the geometry of fprop, and how the pixels are cut.
 struct WgradGemm {
