@@ -41,7 +41,7 @@ std::optional<dispatch::WgradPlan> plan(const ConvWgrad& problem) {
   return found.clocks <= portable ? std::optional(found) : std::nullopt;
 }
 
-int64_t launch_tma(const dispatch::WgradPlan& found, const ConvWgrad& problem) {
+void launch(const dispatch::WgradPlan& found, const ConvWgrad& problem) {
   const sm90::WgradGemm gemm = {.tile = found.traits.tile,
                                 .pointwise = conv_is_pointwise(problem.shape),
                                 .conv = dispatch::fprop_geometry(problem.shape),
@@ -51,12 +51,12 @@ int64_t launch_tma(const dispatch::WgradPlan& found, const ConvWgrad& problem) {
                                 .pixels_per_split = static_cast<int32_t>(found.pixels_per_split),
                                 .splits = static_cast<int32_t>(found.splits),
                                 .stream = problem.stream};
-  problem.dtype == DType::bf16 ? sm90::launch_conv_wgrad_bf16(gemm) : sm90::launch_conv_wgrad_f16(gemm);
-  return found.splits;
+  if (problem.dtype == DType::bf16) return sm90::launch_conv_wgrad_bf16(gemm);
+  if (problem.dtype == DType::f16) return sm90::launch_conv_wgrad_f16(gemm);
+  throw std::runtime_error("conv_wgrad: no plan for the dtype of " + describe(problem.shape));
 }
 
-int64_t launch_portable(const ConvWgrad& problem) {
-  const dispatch::WgradSplit cut = portable_split(problem);
+void launch(const dispatch::WgradSplit& cut, const ConvWgrad& problem) {
   const sm80::WgradGemm gemm = {.large_tile = cut.large_tile,
                                 .vector = is_vector(problem),
                                 .conv = dispatch::fprop_geometry(problem.shape),
@@ -68,14 +68,12 @@ int64_t launch_portable(const ConvWgrad& problem) {
                                 .splits = static_cast<int32_t>(cut.splits),
                                 .stream = problem.stream};
   switch (problem.dtype) {
-    case DType::bf16: sm80::launch_conv_wgrad_bf16(gemm); break;
-    case DType::f16: sm80::launch_conv_wgrad_f16(gemm); break;
+    case DType::bf16: return sm80::launch_conv_wgrad_bf16(gemm);
+    case DType::f16: return sm80::launch_conv_wgrad_f16(gemm);
     case DType::f32:
-      problem.tf32 ? sm80::launch_conv_wgrad_tf32(gemm) : sm80::launch_conv_wgrad_f32(gemm);
-      break;
-    default: throw std::runtime_error("conv_wgrad: unknown dtype for " + describe(problem.shape));
+      return problem.tf32 ? sm80::launch_conv_wgrad_tf32(gemm) : sm80::launch_conv_wgrad_f32(gemm);
   }
-  return cut.splits;
+  throw std::runtime_error("conv_wgrad: unknown dtype for " + describe(problem.shape));
 }
 
 }  // namespace
@@ -87,10 +85,11 @@ int64_t conv_wgrad_splits(const ConvWgrad& problem) {
 
 void conv_wgrad(const ConvWgrad& problem) {
   const std::optional<dispatch::WgradPlan> found = plan(problem);
-  const int64_t splits = found ? launch_tma(*found, problem) : launch_portable(problem);
+  const dispatch::WgradSplit cut = portable_split(problem);
+  found ? launch(*found, problem) : launch(cut, problem);
   const ConvShape& shape = problem.shape;
   sm80::launch_reduce_splits({.partials = problem.partials,
-                              .splits = splits,
+                              .splits = found ? found->splits : cut.splits,
                               .rows = shape.k * shape.r * shape.s,
                               .padded = shape.c,
                               .channels = problem.dw_channels,

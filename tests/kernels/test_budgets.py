@@ -127,7 +127,7 @@ def test_fprop_requests_what_its_tiles_need(layer: Layer, precision: str) -> Non
     ("layer", "machine"),
     [
         (Layer(2, 64, 14, 64, 3), 1),
-        (Layer(2, 256, 14, 64, 1), 2),
+        (Layer(4, 256, 14, 64, 1), 2),
         (Layer(2, 128, 14, 256, 1), 2),
         (Layer(2, 128, 14, 256, 3), 2),
         (Layer(4, 192, 14, 128, 3, stride=2), 3),

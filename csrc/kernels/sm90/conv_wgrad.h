@@ -19,21 +19,22 @@
 // flight, the stage before it handed back. In a pair, two blocks of a cluster with neighbouring tiles of
 // filters multiply the same x: each loads one half of a stage's pixels for both.
 //
-// Bytes a block requests for 64 pixels, against the clocks of its tensor cores (m64nNk16 takes N / 2, one a
-// warpgroup of four tensor cores each):
+// Bytes a block requests for 64 pixels, and the clocks that an SM's tensor cores take for them (m64nNk16: N /
+// 2). A pair's blocks request half of their x each:
 //
-//   tile      dy      x               sum     clocks   bytes a clock
-//   128x256   16 KB   32 KB, pair 16  48, 32    1024   48, pair 32
-//   128x192   16 KB   24 KB, pair 12  40, 28     768   53, pair 37
-//   256x128   32 KB   16 KB           48        1024   48
-//    64x256    8 KB   32 KB           40         512   80
-//    64x576    8 KB   72 KB           80        1152   71
+//   tile      dy      x       sum     clocks   bytes a clock   of a pair
+//   128x384   16 KB   48 KB   64 KB    1536    43              27
+//   128x256   16 KB   32 KB   48 KB    1024    48              32
+//   128x192   16 KB   24 KB   40 KB     768    53              37
+//   256x128   32 KB   16 KB   48 KB    1024    48
+//    64x576    8 KB   72 KB   80 KB    1152    71
+//    64x256    8 KB   32 KB   40 KB     512    80
 //
-// so pairs come first where the filters are 256 and more. 128x192 divides the 576, 1152, ... columns of 3x3
-// convolutions; 64x576 holds all columns of the one with 64 channels, whose x no larger tile could share;
-// 256x128 and 64x256 are for pointwise convolutions of few channels or filters. The accumulators of
-// m64n256 are 128 registers, of which a thread of two multiplying warpgroups has 232. Partials: splits * k *
-// r s c * 4, written and read once.
+// L2 is thought to give 30 to 40: hence large tiles, and pairs where there are 256 filters or more. 128x384
+// and 128x192 divide the columns of most 3x3 convolutions (9 c), 64x576 holds all of the one with 64 channels
+// and filters; 256x128 and 64x256 are for pointwise convolutions of few channels or few filters. A thread of
+// two multiplying warpgroups has 232 registers, 192 of which hold the sums of 128x384; of three, 160 and 96.
+// Stages take 192 to 224 KB. Partials: splits * k * r s c * 4, written and read once.
 #pragma once
 
 #include <array>
@@ -68,6 +69,14 @@ namespace rk::sm90 {
 
 // A block computes kM filters by kN columns: kGroupsM x kGroupsN warpgroups, each its share of both. kDepth:
 // pixels a stage. kBlocks: 2 in a pair.
+struct WgradTile128x384 {
+  static constexpr char kName[] = "128x384";
+  static constexpr int kM = 128, kN = 384, kDepth = 32, kStages = 7, kGroupsM = 2, kGroupsN = 1, kBlocks = 1;
+};
+struct WgradPair128x384 : WgradTile128x384 {
+  static constexpr char kName[] = "128x384 pair";
+  static constexpr int kBlocks = 2;
+};
 struct WgradTile128x256 {
   static constexpr char kName[] = "128x256";
   static constexpr int kM = 128, kN = 256, kDepth = 64, kStages = 4, kGroupsM = 2, kGroupsN = 1, kBlocks = 1;
@@ -84,25 +93,17 @@ struct WgradPair128x192 : WgradTile128x192 {
   static constexpr char kName[] = "128x192 pair";
   static constexpr int kBlocks = 2;
 };
-struct WgradTile128x384 {
-  static constexpr char kName[] = "128x384";
-  static constexpr int kM = 128, kN = 384, kDepth = 32, kStages = 7, kGroupsM = 2, kGroupsN = 1, kBlocks = 1;
-};
-struct WgradPair128x384 : WgradTile128x384 {
-  static constexpr char kName[] = "128x384 pair";
-  static constexpr int kBlocks = 2;
-};
 struct WgradTile256x128 {
   static constexpr char kName[] = "256x128";
   static constexpr int kM = 256, kN = 128, kDepth = 64, kStages = 4, kGroupsM = 2, kGroupsN = 1, kBlocks = 1;
 };
-struct WgradTile64x256 {
-  static constexpr char kName[] = "64x256";
-  static constexpr int kM = 64, kN = 256, kDepth = 64, kStages = 5, kGroupsM = 1, kGroupsN = 2, kBlocks = 1;
-};
 struct WgradTile64x576 {
   static constexpr char kName[] = "64x576";
   static constexpr int kM = 64, kN = 576, kDepth = 32, kStages = 5, kGroupsM = 1, kGroupsN = 3, kBlocks = 1;
+};
+struct WgradTile64x256 {
+  static constexpr char kName[] = "64x256";
+  static constexpr int kM = 64, kN = 256, kDepth = 64, kStages = 5, kGroupsM = 1, kGroupsN = 2, kBlocks = 1;
 };
 
 template <class Format, class Tile>
@@ -117,8 +118,7 @@ struct ConvWgradKernel {
     machine::TensorMap dy, x;
     tile::ConvGeometry conv;                      // of fprop
     bool pointwise;                               // x's map is tiled
-    int32_t tap_chunks;                           // of a tap
-    int32_t chunks;                               // of all taps
+    int32_t tap_chunks, chunks;                   // of one tap, of all
     int32_t filter_groups, column_tiles, splits;  // filter_groups: tiles of filters, or pairs of them
     int32_t stages, stages_per_split;
     const void* x_data;
@@ -138,6 +138,8 @@ struct ConvWgradKernel {
   static constexpr int kChunk = 64;  // filters or channels of a box
   static constexpr int kGroupBoxesM = Tile::kM / Tile::kGroupsM / kChunk;
   static constexpr int kGroupN = Tile::kN / Tile::kGroupsN;
+  static constexpr int kParts = (kGroupN + 255) / 256;  // wgmma along a warpgroup's columns
+  static constexpr int kPartN = kGroupN / kParts;
   static constexpr int kBoxRows = Tile::kDepth / Tile::kBlocks;  // pixels of x that a block loads
   static constexpr uint32_t kRow = kChunk * 2, kPanel = Tile::kDepth * kRow;  // bytes
   static constexpr uint32_t kBytesDy = Tile::kM / kChunk * kPanel;
@@ -146,8 +148,6 @@ struct ConvWgradKernel {
   static constexpr uint32_t kBarriers = Tile::kStages * kStageBytes;
   static constexpr uint32_t kSmem = kBarriers + Ring::kBarrierBytes;
   static_assert(kSmem <= 227 * 1024, "a block has 227 KB of shared memory");
-  static constexpr int kParts = (kGroupN + 255) / 256;  // wgmma along a warpgroup's columns
-  static constexpr int kPartN = kGroupN / kParts;
   static_assert(kGroupN % kParts == 0 && kPartN % kChunk == 0, "the columns of a wgmma are whole boxes");
   static_assert(kPanel % 1024 == 0 && kBoxRows % 8 == 0, "every box starts the swizzle over");
   static_assert(kGroups * 128 * kMultiplyRegisters + 128 * kCopyRegisters <= 65536,
@@ -401,17 +401,19 @@ template <class Format, class Tile>
 void launch_conv_wgrad_tile(const WgradGemm& gemm) {
   using Kernel = ConvWgradKernel<Format, Tile>;
   const tile::ConvGeometry& conv = gemm.conv;
-  const auto tiles = [](int32_t extent, int32_t tile) { return (extent + tile - 1) / tile; };
+  const auto tiles = [](int64_t extent, int64_t tile) {
+    return static_cast<int32_t>((extent + tile - 1) / tile);
+  };
   const int32_t tap_chunks = tiles(conv.channels, Kernel::kChunk);
   const int32_t chunks = conv.h.taps * conv.w.taps * tap_chunks;
   const int32_t filter_tiles = tiles(conv.columns, Tile::kM);
   if (filter_tiles % Tile::kBlocks != 0)
     throw std::runtime_error(std::string(Kernel::kName) + ": pairs take an even number of tiles of filters");
   const int32_t column_tiles = tiles(chunks, Tile::kN / Kernel::kChunk);
-  const int64_t work = int64_t{filter_tiles} * column_tiles * gemm.splits;
+  const int64_t blocks = int64_t{filter_tiles} * column_tiles * gemm.splits;
   const int64_t most = machine::sm_count() / Tile::kBlocks * Tile::kBlocks;
   machine::launch<Kernel>(
-      {.grid = {.x = static_cast<uint32_t>(work < most ? work : most)},
+      {.grid = {.x = static_cast<uint32_t>(blocks < most ? blocks : most)},
        .cluster = {.x = Tile::kBlocks},
        .block = Kernel::kThreads,
        .smem = Kernel::kSmem,
@@ -437,15 +439,15 @@ void launch_conv_wgrad_tile(const WgradGemm& gemm) {
 template <class Format>
 void launch_conv_wgrad(const WgradGemm& gemm) {
   switch (gemm.tile) {
-    case WgradTile::t128x256: return launch_conv_wgrad_tile<Format, WgradTile128x256>(gemm);
+    case WgradTile::p128x384: return launch_conv_wgrad_tile<Format, WgradPair128x384>(gemm);
     case WgradTile::p128x256: return launch_conv_wgrad_tile<Format, WgradPair128x256>(gemm);
-    case WgradTile::t128x192: return launch_conv_wgrad_tile<Format, WgradTile128x192>(gemm);
     case WgradTile::p128x192: return launch_conv_wgrad_tile<Format, WgradPair128x192>(gemm);
     case WgradTile::t128x384: return launch_conv_wgrad_tile<Format, WgradTile128x384>(gemm);
-    case WgradTile::p128x384: return launch_conv_wgrad_tile<Format, WgradPair128x384>(gemm);
+    case WgradTile::t128x256: return launch_conv_wgrad_tile<Format, WgradTile128x256>(gemm);
+    case WgradTile::t128x192: return launch_conv_wgrad_tile<Format, WgradTile128x192>(gemm);
     case WgradTile::t256x128: return launch_conv_wgrad_tile<Format, WgradTile256x128>(gemm);
-    case WgradTile::t64x256: return launch_conv_wgrad_tile<Format, WgradTile64x256>(gemm);
     case WgradTile::t64x576: return launch_conv_wgrad_tile<Format, WgradTile64x576>(gemm);
+    case WgradTile::t64x256: return launch_conv_wgrad_tile<Format, WgradTile64x256>(gemm);
   }
   throw std::runtime_error(std::string("conv_wgrad_tma ") + Format::kName + ": unknown tile");
 }
