@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 
 import pytest
+import torch
 
 import resnet_kernels as rk
 
 from . import convolutions as conv
 from .cases import CASES, WGRAD_TMA, Case
-from .problems import Shape
+from .problems import DTYPES, Draw, Shape, operators
 
 PRECISIONS = ("bf16", "f16")
 
@@ -62,6 +63,25 @@ def test_other_machines_and_precisions_take_the_portable_kernel() -> None:
 def test_problems_too_small_for_large_tiles_take_the_portable_kernel() -> None:
     shape = Shape(1, 64, 8, 8, 64, 3, 3, padding=(1, 1))
     assert kernel_of(Case("tiny", conv.conv_wgrad("bf16", shape), 132)) == "conv_wgrad bf16 64x64"
+
+
+@pytest.mark.parametrize("name", ["128x384 pair", "128x256, point, split", "64x576"])
+def test_nans_and_infinities_reach_what_they_reach_in_the_portable_kernel(name: str) -> None:
+    """The last pixels' too: behind them lies padding of both operands."""
+    shape, machine = WGRAD_TMA[name]
+    draw = Draw(0, DTYPES["bf16"])
+    x, dy = draw.image(*shape.x), draw.image(*shape.y)
+    x[0, 5, 1, 1] = torch.inf
+    x[-1, -1, -1, -1] = torch.nan
+    dy[-1, 3, -1, -1] = -torch.inf
+    answers = []
+    for capability in (80, 90):
+        with rk.simulator.multiprocessors(machine), rk.simulator.compute_capability(capability):
+            geometry = ([shape.r, shape.s], *shape.geometry)
+            answers.append(operators().conv_wgrad(dy, x, None, *geometry, False))
+    portable, tma = answers
+    assert bool(((portable == tma) | (portable.isnan() & tma.isnan())).all())
+    assert bool(tma.isnan().any() and tma.isinf().any() and tma.isfinite().any())
 
 
 def random_problem(generator: random.Random) -> tuple[Shape, int]:
