@@ -141,15 +141,23 @@ ConvWork conv_work(const ConvTask& task, OnLoad on_load, const std::vector<tile:
   return work;
 }
 
+int named(const ConvTask& task, const ConvDemands& demands, int compute_capability) {
+  for (const int place : {forced_configuration(), tuned_configuration(task)}) {
+    if (place != kChoose && why_not(kConfigurations[static_cast<size_t>(place)], task, demands, geometry(task),
+                                    compute_capability) == nullptr) {
+      return place;
+    }
+  }
+  return kChoose;
+}
+
 int choose(const ConvTask& task, const ConvDemands& demands, int compute_capability) {
+  if (const int place = named(task, demands, compute_capability); place != kChoose) return place;
   const std::vector<tile::ConvGeometry> phases = geometry(task);
   const auto legal = [&](int place) {
-    return place != kChoose && why_not(kConfigurations[static_cast<size_t>(place)], task, demands, phases,
-                                       compute_capability) == nullptr;
+    return why_not(kConfigurations[static_cast<size_t>(place)], task, demands, phases, compute_capability) ==
+           nullptr;
   };
-  for (const int wanted : {forced_configuration(), tuned_configuration(task)}) {
-    if (legal(wanted)) return wanted;
-  }
   const int portable = portable_configuration(portable_tile(task, demands));
   const int all = static_cast<int>(kConfigurations.size()), hopper = static_cast<int>(kConvTiles.size());
   bool sm90 = false;

@@ -1,10 +1,13 @@
 // conv_wgrad and the reduction of statistics: problem -> configuration -> launches.
+#include <optional>
 #include <stdexcept>
 
 #include "api.h"
 #include "dispatch/choice.h"
+#include "dispatch/conv_wgrad_choice.h"
 #include "dispatch/problem.h"
 #include "kernels/sm80/launchers.h"
+#include "kernels/sm90/launchers.h"
 #include "machine/device.h"
 
 namespace rk {
@@ -15,14 +18,75 @@ bool is_vector(const ConvWgrad& problem) {
          dispatch::aligned_chunks(problem.dtype, problem.shape.k, {problem.dy});
 }
 
-dispatch::WgradSplit split(const ConvWgrad& problem, const dispatch::Configuration& configuration) {
+ConvTask task_of(const ConvWgrad& problem) {
+  return {.operation = Operation::wgrad,
+          .dtype = problem.dtype,
+          .tf32 = problem.dtype == DType::f32 && problem.tf32,
+          .shape = problem.shape,
+          .sm_count = machine::sm_count()};
+}
+
+ConvDemands demands_of(const ConvWgrad& problem) {
+  return {.aligned_source = dispatch::aligned({problem.x, problem.dy}),
+          .aligned_rest = true,
+          .residual_view = false,
+          .on_load = problem.normalise != nullptr ? OnLoad::one : OnLoad::nothing};
+}
+
+dispatch::WgradSplit portable_split(const ConvWgrad& problem, const dispatch::Configuration& configuration) {
   const ConvShape& shape = problem.shape;
   const int64_t tiles = dispatch::ceil_div(shape.k, configuration.rows) *
                         dispatch::ceil_div(shape.gemm_k(), configuration.columns);
   return dispatch::split_wgrad(tiles, shape.gemm_m(), configuration.blocks_per_sm, machine::sm_count());
 }
 
-void launch(const sm80::WgradGemm& gemm, const ConvWgrad& problem) {
+// sm_90's plan if its kernel can run the problem and is estimated to be no slower than the portable one, and
+// no configuration is forced or tuned.
+std::optional<dispatch::WgradPlan> plan(const ConvWgrad& problem,
+                                        const dispatch::Configuration& configuration) {
+  const ConvShape& shape = problem.shape;
+  const int64_t sm_count = machine::sm_count();
+  if (machine::compute_capability() != 90 || problem.normalise != nullptr ||
+      dispatch::named(task_of(problem), demands_of(problem), dispatch::usable_capability()) != kChoose ||
+      !dispatch::wgrad_tma_covers(problem.dtype, is_vector(problem), conv_is_pointwise(shape),
+                                  dispatch::fprop_geometry(shape))) {
+    return std::nullopt;
+  }
+  const int64_t chunks = shape.r * shape.s * dispatch::ceil_div(shape.c, 64);
+  const dispatch::WgradPlan found =
+      dispatch::choose_wgrad_plan(shape.k, chunks, shape.gemm_k(), shape.gemm_m(), sm_count);
+  const int64_t portable = dispatch::portable_wgrad_clocks(
+      portable_split(problem, configuration), configuration, shape.k, shape.gemm_k(), sm_count);
+  return found.clocks <= portable ? std::optional(found) : std::nullopt;
+}
+
+void launch(const dispatch::WgradPlan& found, const ConvWgrad& problem) {
+  const sm90::WgradGemm gemm = {.tile = found.traits.tile,
+                                .pointwise = conv_is_pointwise(problem.shape),
+                                .conv = dispatch::fprop_geometry(problem.shape),
+                                .x = problem.x,
+                                .dy = problem.dy,
+                                .partials = problem.partials,
+                                .pixels_per_split = static_cast<int32_t>(found.pixels_per_split),
+                                .splits = static_cast<int32_t>(found.splits),
+                                .stream = problem.stream};
+  if (problem.dtype == DType::bf16) return sm90::launch_conv_wgrad_bf16(gemm);
+  if (problem.dtype == DType::f16) return sm90::launch_conv_wgrad_f16(gemm);
+  throw std::runtime_error("conv_wgrad: no plan for the dtype of " + describe(problem.shape));
+}
+
+void launch(const dispatch::WgradSplit& cut, const dispatch::Configuration& configuration,
+            const ConvWgrad& problem) {
+  const sm80::WgradGemm gemm = {.large_tile = configuration.sm80_tile() == sm80::ConvTile::t128x128,
+                                .vector = is_vector(problem),
+                                .conv = dispatch::fprop_geometry(problem.shape),
+                                .x = problem.x,
+                                .normalise = problem.normalise,
+                                .dy = problem.dy,
+                                .partials = problem.partials,
+                                .pixels_per_split = static_cast<int32_t>(cut.pixels_per_split),
+                                .splits = static_cast<int32_t>(cut.splits),
+                                .stream = problem.stream};
   switch (problem.dtype) {
     case DType::bf16: return sm80::launch_conv_wgrad_bf16(gemm);
     case DType::f16: return sm80::launch_conv_wgrad_f16(gemm);
@@ -35,39 +99,23 @@ void launch(const sm80::WgradGemm& gemm, const ConvWgrad& problem) {
 }  // namespace
 
 int choose_configuration(const ConvWgrad& problem) {
-  return dispatch::choose({.operation = Operation::wgrad,
-                           .dtype = problem.dtype,
-                           .tf32 = problem.dtype == DType::f32 && problem.tf32,
-                           .shape = problem.shape,
-                           .sm_count = machine::sm_count()},
-                          {.aligned_source = dispatch::aligned({problem.x, problem.dy}),
-                           .aligned_rest = true,
-                           .residual_view = false,
-                           .on_load = problem.normalise != nullptr ? OnLoad::one : OnLoad::nothing},
-                          dispatch::usable_capability());
+  return dispatch::choose(task_of(problem), demands_of(problem), dispatch::usable_capability());
 }
 
 int64_t conv_wgrad_splits(const ConvWgrad& problem) {
-  return split(problem, dispatch::configuration_of(problem)).splits;
+  const dispatch::Configuration& configuration = dispatch::configuration_of(problem);
+  const std::optional<dispatch::WgradPlan> found = plan(problem, configuration);
+  return found ? found->splits : portable_split(problem, configuration).splits;
 }
 
 void conv_wgrad(const ConvWgrad& problem) {
   const dispatch::Configuration& configuration = dispatch::configuration_of(problem);
-  const dispatch::WgradSplit cut = split(problem, configuration);
-  launch({.large_tile = configuration.sm80_tile() == sm80::ConvTile::t128x128,
-          .vector = is_vector(problem),
-          .conv = dispatch::fprop_geometry(problem.shape),
-          .x = problem.x,
-          .normalise = problem.normalise,
-          .dy = problem.dy,
-          .partials = problem.partials,
-          .pixels_per_split = static_cast<int32_t>(cut.pixels_per_split),
-          .splits = static_cast<int32_t>(cut.splits),
-          .stream = problem.stream},
-         problem);
+  const std::optional<dispatch::WgradPlan> found = plan(problem, configuration);
+  const dispatch::WgradSplit cut = portable_split(problem, configuration);
+  found ? launch(*found, problem) : launch(cut, configuration, problem);
   const ConvShape& shape = problem.shape;
   sm80::launch_reduce_splits({.partials = problem.partials,
-                              .splits = cut.splits,
+                              .splits = found ? found->splits : cut.splits,
                               .rows = shape.k * shape.r * shape.s,
                               .padded = shape.c,
                               .channels = problem.dw_channels,

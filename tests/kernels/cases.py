@@ -24,11 +24,18 @@ class Case:
     name: str
     run: Callable[[int], Answer]
     multiprocessors: int = 1
+    capability: int = 90
+
+    def answers(self, seed: int = 0) -> Answer:
+        with (
+            rk.simulator.multiprocessors(self.multiprocessors),
+            rk.simulator.compute_capability(self.capability),
+        ):
+            return self.run(seed)
 
     def check(self, seed: int = 0) -> None:
         """Assert that every answer is exact (NaN is never right)."""
-        with rk.simulator.multiprocessors(self.multiprocessors):
-            answers = self.run(seed)
+        answers = self.answers(seed)
         for i, (got, wanted) in enumerate(answers):
             want = wanted.to(got.dtype)
             assert got.shape == want.shape, (
@@ -54,6 +61,36 @@ POINT = Shape(2, 40, 6, 7, 24, 1, 1)
 POINT_32 = Shape(2, 200, 6, 7, 24, 1, 1)  # seven stages, in rings of two and of three
 ODD = Shape(2, 9, 5, 7, 11, 1, 1)
 
+# conv_wgrad of sm_90, by the tile that each problem takes on so many multiprocessors (test_wgrad_tma.py holds
+# that it does): ragged filters and channels, tiles that span taps and end behind the last, steps of two and
+# spread taps, matrices (point), several ranges (split), more stages than the ring in all but 7x7.
+WGRAD_TMA = {
+    "128x384 pair": (Shape(3, 64, 14, 13, 200, 2, 3, (1, 2), (1, 1)), 2),
+    "128x384 pair, 7x7": (Shape(1, 64, 5, 11, 200, 7, 7, (1, 2), (2, 1)), 6),
+    "128x256 pair": (Shape(3, 200, 12, 13, 136, 2, 1, (1, 2), (2, 0), (2, 1)), 2),
+    "128x256 pair, point, split": (Shape(4, 200, 12, 11, 200, 1, 1), 5),
+    "128x192 pair": (Shape(2, 64, 10, 13, 200, 3, 3, (1, 1), (0, 1)), 2),
+    "128x192 pair, split": (Shape(4, 128, 14, 13, 136, 1, 1, (1, 2)), 4),
+    "128x384": (Shape(3, 264, 12, 11, 136, 1, 1, (2, 1)), 1),
+    "128x256": (Shape(3, 200, 12, 13, 72, 2, 1, (2, 1), (1, 0), (2, 1)), 1),
+    "128x256, point, split": (Shape(3, 200, 14, 13, 72, 1, 1), 2),
+    "128x192": (Shape(2, 192, 10, 8, 72, 3, 1, (1, 1), (3, 0), (2, 1)), 1),
+    "128x192, point, split": (Shape(4, 128, 9, 11, 72, 1, 1), 3),
+    "256x128": (Shape(2, 200, 12, 13, 136, 2, 1, (2, 1)), 1),
+    "256x128, point, split": (Shape(4, 8, 14, 13, 256, 1, 1), 2),
+    "64x256": (Shape(3, 200, 14, 8, 40, 2, 3, (1, 2), (1, 2), (2, 1)), 2),
+    "64x256, point, split": (Shape(4, 136, 14, 11, 8, 1, 1), 2),
+    "64x576": (Shape(2, 200, 14, 8, 8, 3, 3, (2, 1), (1, 2), (2, 1)), 1),
+    "64x576, split": (Shape(3, 64, 10, 13, 40, 3, 3), 2),
+}
+
+
+def wgrad_tma(precision: str) -> list[Case]:
+    return [
+        Case(f"conv_wgrad_tma-{precision}-{name}", conv.conv_wgrad(precision, shape), machine)
+        for name, (shape, machine) in WGRAD_TMA.items()
+    ]
+
 
 def convolutions(precision: str) -> list[Case]:
     """Each convolution and each prologue, on every tile."""
@@ -78,8 +115,14 @@ def convolutions(precision: str) -> list[Case]:
         conv.conv_dgrad_of_fixed_bn: (point, odd),
         conv.conv_wgrad_of_norm: (large, small, narrow, ragged, wide, point),
     }
+    portable = {conv.conv_wgrad}  # has a kernel of its own for sm_90
     return [
-        Case(f"{kernel.__name__}-{precision}-{name}", kernel(precision, shape), machine)
+        Case(
+            f"{kernel.__name__}-{precision}-{name}",
+            kernel(precision, shape),
+            machine,
+            80 if kernel in portable else 90,
+        )
         for kernel, problems in plan.items()
         for name, shape, machine in problems
     ]
@@ -89,6 +132,7 @@ def cases() -> list[Case]:
     """Every kernel, precision and tile; names say which."""
     found = [case for precision in ("bf16", "f16", "tf32", "f32") for case in convolutions(precision)]
     for precision in ("bf16", "f16"):
+        found += wgrad_tma(precision)
         found.append(Case(f"stem-{precision}", conv.stem(precision, 1, 64, 62, 72)))
     for precision in ("bf16", "f16", "f32"):
         for kernel in (passes.normalising, passes.reducing):

@@ -123,6 +123,46 @@ def test_fprop_requests_what_its_tiles_need(layer: Layer, precision: str) -> Non
         assert within(traffic[role]["requested"] * SECTOR, traffic[role]["useful"]), role
 
 
+@pytest.mark.parametrize(
+    ("layer", "machine"),
+    [
+        (Layer(2, 64, 14, 64, 3), 1),
+        (Layer(4, 256, 14, 64, 1), 2),
+        (Layer(2, 128, 14, 256, 1), 2),
+        (Layer(2, 128, 14, 256, 3), 2),
+        (Layer(4, 192, 14, 128, 3, stride=2), 3),
+    ],
+    ids=str,
+)
+def test_wgrad_requests_what_its_tiles_need(layer: Layer, machine: int) -> None:
+    """On sm_90: the formula in the head of csrc/kernels/sm90/conv_wgrad.h, and nothing but whole sectors."""
+    draw = Draw(0, DTYPES["bf16"])
+    x = draw.image(layer.n, layer.c, layer.size, layer.size)
+    dy = draw.image(layer.n, layer.k, layer.output, layer.output)
+    geometry = ([layer.r] * 2, [layer.stride] * 2, [layer.padding] * 2, [1, 1])
+    with rk.simulator.multiprocessors(machine):
+        launch, reduction = recorded(lambda: operators().conv_wgrad(dy, x, None, *geometry, False))
+    kernel, _, tile, *pair = launch["kernel"].split()
+    assert kernel == "conv_wgrad_tma"
+    assert launch["grid"][0] <= machine
+    tile_m, tile_n = map(int, tile.split("x"))
+    chunks, weights = layer.r**2 * -(-layer.c // 64), layer.k * layer.c * layer.r**2
+    column_tiles, row_tiles = -(-chunks * 64 // tile_n), -(-layer.k // tile_m)
+    dy_bytes = column_tiles * dy.numel() * 2
+    x_bytes = row_tiles * layer.n * layer.taps_inside() * layer.c * 2 // (2 if pair else 1)
+    traffic = launch["global"]
+    assert traffic["activation"]["requested"] * SECTOR == dy_bytes + x_bytes
+    assert traffic["activation"]["useful"] == dy_bytes + x_bytes
+    if layer.stride == 1:
+        assert traffic["activation"]["unique_read"] * SECTOR == (x.numel() + dy.numel()) * 2
+    partials = traffic["partial"]
+    assert partials["unique_written"] % (weights * 4 // SECTOR) == 0
+    assert partials["requested"] == partials["unique_written"]
+    assert partials["useful"] == partials["requested"] * SECTOR
+    assert reduction["global"]["activation"]["unique_read"] == partials["unique_written"]
+    assert not rk.simulator.conflicts(launch)
+
+
 @pytest.mark.parametrize("precision", ["bf16", "f16", "tf32", "f32"])
 def test_main_loops_have_no_bank_conflicts(precision: str) -> None:
     draw = Draw(0, DTYPES[precision])
@@ -143,7 +183,7 @@ def test_main_loops_have_no_bank_conflicts(precision: str) -> None:
         op.conv_wgrad(dy, x, norm, [3, 3], *geometry, tf32)
 
     for machine in (1, 132):  # the large tiles, then the small ones
-        with rk.simulator.multiprocessors(machine):
+        with rk.simulator.multiprocessors(machine), rk.simulator.compute_capability(80):
             launches = recorded(call)
         for launch in launches:
             loop = {

@@ -32,6 +32,7 @@ def test_exact_under_every_schedule(name: str) -> None:
     "name",
     [
         "conv_wgrad_of_norm-bf16-large",
+        "conv_wgrad_tma-bf16-128x256 pair, point, split",
         "conv_fprop_stats-bf16-large",
         "conv_fprop_of_sum-bf16-pointwise",
         "conv_dgrad_of_bn-bf16-pointwise",
@@ -45,7 +46,7 @@ def test_repeats_bit_by_bit(name: str) -> None:
         results = []
         for workers in (1, 2, 3):
             rk.simulator.workers(workers)
-            results.append([got.clone() for got, _ in CASES[name].run(0)])
+            results.append([got.clone() for got, _ in CASES[name].answers(0)])
     finally:
         rk.simulator.workers(before)
     for result in results[1:]:

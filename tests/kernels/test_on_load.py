@@ -52,12 +52,12 @@ def on_load(launches: list[dict]) -> list[str]:
 @pytest.mark.parametrize("precision", DTYPES)
 @pytest.mark.parametrize("name", (*PADDED, *POINTWISE))
 def test_normalised(name: str, precision: str, machine: int) -> None:
-    """conv_fprop_stats and conv_wgrad of norm(x)."""
+    """conv_fprop_stats and conv_wgrad of norm(x), by the kernels that multiply either: those of sm_80."""
     shape, draw, tf32 = {**PADDED, **POINTWISE}[name], Random(1, DTYPES[precision]), precision == "tf32"
     x, weight, dy = draw.sick(*shape.x), draw.image(*shape.weight), draw.image(*shape.y)
     norm, kernel = draw.vectors(4, shape.c), [shape.r, shape.s]
     op = operators()
-    with rk.simulator.multiprocessors(machine):
+    with rk.simulator.multiprocessors(machine), rk.simulator.compute_capability(80):
         a, _ = op.bn_normalise(x, norm, None, None, True, False)
         y, moments, _, _ = op.conv_fprop_stats(x, norm, None, weight, *shape.geometry, False, tf32)
         y_want, moments_want, _, _ = op.conv_fprop_stats(a, None, None, weight, *shape.geometry, False, tf32)

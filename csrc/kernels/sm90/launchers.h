@@ -44,4 +44,34 @@ void launch_conv_dgrad_f16(const ConvGemm& gemm);
 // clusters.
 int64_t conv_row_tiles(ConvTile tile, int64_t rows);
 
+// A tile of conv_wgrad: filters x columns; p: two blocks of a cluster share the columns. The shapes are in
+// conv_wgrad.h.
+enum class WgradTile : uint8_t {
+  p128x384,
+  p128x256,
+  p128x192,
+  t128x384,
+  t128x256,
+  t128x192,
+  t256x128,
+  t64x576,
+  t64x256
+};
+
+// One launch of conv_wgrad: the geometry of fprop, and how the pixels are cut.
+struct WgradGemm {
+  WgradTile tile;
+  bool pointwise;  // 1x1, stride 1, no padding: x is a matrix [pixels, c]
+  tile::ConvGeometry conv;
+  const void* x;
+  const void* dy;
+  float* partials;           // [splits, k, r s c]
+  int32_t pixels_per_split;  // a multiple of 64
+  int32_t splits;
+  Stream stream;
+};
+
+void launch_conv_wgrad_bf16(const WgradGemm& gemm);
+void launch_conv_wgrad_f16(const WgradGemm& gemm);
+
 }  // namespace rk::sm90

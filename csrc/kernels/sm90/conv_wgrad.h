@@ -1,0 +1,455 @@
+// Gradient of the weights, for sm_90: TMA and wgmma, bfloat16 and float16.
+//
+//   dw[k, r, s, c] = sum over pixels m = (n, p, q) of dy[m, k] x[n, p st + r dil - pad, ..., c]
+//
+// A GEMM whose depth is the pixels: GEMM rows are filters, columns the (r, s, c) in chunks of 64 channels of
+// one tap. Both operands lie in shared memory as the tensors do, a row a pixel, and are multiplied mn-major:
+// dy in boxes of 64 filters of a tiled map, x in boxes of 64 channels of an im2col map, each chunk with the
+// offsets of its own tap, so that a tile may span taps and dy is loaded once for all of them. For pointwise
+// convolutions x is a matrix [pixels, c] and its map is tiled. What lies beyond the filters, the channels of
+// a tap, the chunks or the last pixel is filled with zeros in both operands, and zeros add nothing.
+//
+// The pixels are cut into a fixed number of ranges of whole stages, chosen from shape and machine alone. One
+// range of one tile is a unit of work; blocks are persistent, units are in the order filters, columns,
+// ranges, so that those under way together read the same pixels. A block writes a unit's sums in float32
+// straight from the accumulators: four lanes fill a 32-byte sector. reduce_splits then adds the ranges in
+// order. No atomics: the same bits every time.
+//
+// One warp of the last warpgroup starts the copies, the other warpgroups multiply: one stage's wgmma in
+// flight, the stage before it handed back. In a pair, two blocks of a cluster with neighbouring tiles of
+// filters multiply the same x: each loads one half of a stage's pixels for both.
+//
+// Bytes a block requests for 64 pixels, and the clocks that an SM's tensor cores take for them (m64nNk16: N /
+// 2). A pair's blocks request half of their x each:
+//
+//   tile      dy      x       sum     clocks   bytes a clock   of a pair
+//   128x384   16 KB   48 KB   64 KB    1536    43              27
+//   128x256   16 KB   32 KB   48 KB    1024    48              32
+//   128x192   16 KB   24 KB   40 KB     768    53              37
+//   256x128   32 KB   16 KB   48 KB    1024    48
+//    64x576    8 KB   72 KB   80 KB    1152    71
+//    64x256    8 KB   32 KB   40 KB     512    80
+//
+// L2 is thought to give 30 to 40: hence large tiles, and pairs where there are 256 filters or more. 128x384
+// and 128x192 divide the columns of most 3x3 convolutions (9 c), 64x576 holds all of the one with 64 channels
+// and filters; 256x128 and 64x256 are for pointwise convolutions of few channels or few filters. A thread of
+// two multiplying warpgroups has 232 registers, 192 of which hold the sums of 128x384; of three, 160 and 96.
+// Stages take 192 to 224 KB. Partials: splits * k * r s c * 4, written and read once.
+#pragma once
+
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#include <launch.h>
+#include <ptx/barrier.h>
+#include <ptx/cluster.h>
+#include <ptx/fence.h>
+#include <ptx/global.h>
+#include <ptx/ids.h>
+#include <ptx/setmaxnreg.h>
+#include <ptx/shared.h>
+#include <ptx/tma.h>
+#include <ptx/warp.h>
+#include <ptx/wgmma.h>
+
+#include "kernels/sm90/launchers.h"
+#include "machine/device.h"
+#include "machine/launch_config.h"
+#include "machine/matrix_operand.h"
+#include "machine/tensor_map.h"
+#include "machine/words.h"
+#include "tile/format.h"
+#include "tile/name.h"
+#include "tile/sm90/ring.h"
+
+namespace rk::sm90 {
+
+// A block computes kM filters by kN columns: kGroupsM x kGroupsN warpgroups, each its share of both. kDepth:
+// pixels a stage. kBlocks: 2 in a pair.
+struct WgradTile128x384 {
+  static constexpr char kName[] = "128x384";
+  static constexpr int kM = 128, kN = 384, kDepth = 32, kStages = 7, kGroupsM = 2, kGroupsN = 1, kBlocks = 1;
+};
+struct WgradPair128x384 : WgradTile128x384 {
+  static constexpr char kName[] = "128x384 pair";
+  static constexpr int kBlocks = 2;
+};
+struct WgradTile128x256 {
+  static constexpr char kName[] = "128x256";
+  static constexpr int kM = 128, kN = 256, kDepth = 64, kStages = 4, kGroupsM = 2, kGroupsN = 1, kBlocks = 1;
+};
+struct WgradPair128x256 : WgradTile128x256 {
+  static constexpr char kName[] = "128x256 pair";
+  static constexpr int kBlocks = 2;
+};
+struct WgradTile128x192 {
+  static constexpr char kName[] = "128x192";
+  static constexpr int kM = 128, kN = 192, kDepth = 64, kStages = 5, kGroupsM = 2, kGroupsN = 1, kBlocks = 1;
+};
+struct WgradPair128x192 : WgradTile128x192 {
+  static constexpr char kName[] = "128x192 pair";
+  static constexpr int kBlocks = 2;
+};
+struct WgradTile256x128 {
+  static constexpr char kName[] = "256x128";
+  static constexpr int kM = 256, kN = 128, kDepth = 64, kStages = 4, kGroupsM = 2, kGroupsN = 1, kBlocks = 1;
+};
+struct WgradTile64x576 {
+  static constexpr char kName[] = "64x576";
+  static constexpr int kM = 64, kN = 576, kDepth = 32, kStages = 5, kGroupsM = 1, kGroupsN = 3, kBlocks = 1;
+};
+struct WgradTile64x256 {
+  static constexpr char kName[] = "64x256";
+  static constexpr int kM = 64, kN = 256, kDepth = 64, kStages = 5, kGroupsM = 1, kGroupsN = 2, kBlocks = 1;
+};
+
+template <class Format, class Tile>
+struct ConvWgradKernel {
+  static constexpr bool kBf16 = Format::kDType == DType::bf16;
+  static constexpr auto kElement = kBf16 ? machine::ElementType::bf16 : machine::ElementType::f16;
+  static constexpr auto kMatrix = kBf16 ? machine::MatrixType::bf16 : machine::MatrixType::f16;
+  static constexpr auto kSwizzle = machine::Swizzle::span128;
+  static constexpr auto kMn = machine::Major::mn;
+
+  struct Params {
+    machine::TensorMap dy, x;
+    tile::ConvGeometry conv;                      // of fprop
+    bool pointwise;                               // x's map is tiled
+    int32_t tap_chunks, chunks;                   // of one tap, of all
+    int32_t filter_groups, column_tiles, splits;  // filter_groups: tiles of filters, or pairs of them
+    int32_t stages, stages_per_split;
+    const void* x_data;
+    const void* dy_data;
+    float* partials;  // [splits, k, r s c]
+  };
+
+  static constexpr auto kNameParts = tile::join_names("conv_wgrad_tma", Format::kName, Tile::kName);
+  static constexpr const char* kName = kNameParts.data();
+  static constexpr uint32_t kGroups = Tile::kGroupsM * Tile::kGroupsN;  // that multiply
+  static constexpr uint32_t kThreads = (kGroups + 1) * 128;
+  static constexpr uint32_t kMinBlocks = 1;
+  // All 64 K registers of a multiprocessor: what one warpgroup gives back the others take.
+  static constexpr int kCopyRegisters = kGroups == 2 ? 40 : 32;
+  static constexpr int kMultiplyRegisters = kGroups == 2 ? 232 : 160;
+
+  static constexpr int kChunk = 64;  // filters or channels of a box
+  static constexpr int kGroupBoxesM = Tile::kM / Tile::kGroupsM / kChunk;
+  static constexpr int kGroupN = Tile::kN / Tile::kGroupsN;
+  static constexpr int kParts = (kGroupN + 255) / 256;  // wgmma along a warpgroup's columns
+  static constexpr int kPartN = kGroupN / kParts;
+  static constexpr int kBoxRows = Tile::kDepth / Tile::kBlocks;  // pixels of x that a block loads
+  static constexpr uint32_t kRow = kChunk * 2, kPanel = Tile::kDepth * kRow;  // bytes
+  static constexpr uint32_t kBytesDy = Tile::kM / kChunk * kPanel;
+  static constexpr uint32_t kStageBytes = kBytesDy + Tile::kN / kChunk * kPanel;
+  using Ring = tile::Ring<Tile::kStages, kGroups * 4, Tile::kBlocks>;
+  static constexpr uint32_t kBarriers = Tile::kStages * kStageBytes;
+  static constexpr uint32_t kSmem = kBarriers + Ring::kBarrierBytes;
+  static_assert(kSmem <= 227 * 1024, "a block has 227 KB of shared memory");
+  static_assert(kGroupN % kParts == 0 && kPartN % kChunk == 0, "the columns of a wgmma are whole boxes");
+  static_assert(kPanel % 1024 == 0 && kBoxRows % 8 == 0, "every box starts the swizzle over");
+  static_assert(kGroups * 128 * kMultiplyRegisters + 128 * kCopyRegisters <= 65536,
+                "a multiprocessor has 64 K registers");
+
+  static std::array<machine::Span, 3> spans(const Params& p) {
+    using machine::Role;
+    return {{{p.x_data, p.conv.source_elements() * 2, Role::activation, "x"},
+             {p.dy_data, p.conv.output_elements() * 2, Role::activation, "dy"},
+             {p.partials, p.splits * p.conv.weight_elements() * 4, Role::partial, "partials"}}};
+  }
+
+  // One range of the pixels for one tile.
+  struct Unit {
+    int32_t first_filter, first_chunk, first_stage, stages, split;
+  };
+  static RK_DEVICE int32_t units(const Params& p) { return p.filter_groups * p.column_tiles * p.splits; }
+  static RK_DEVICE Unit unit(const Params& p, int32_t number) {
+    const int32_t rest = number / p.filter_groups;
+    const int32_t filter_tile = number % p.filter_groups * Tile::kBlocks + cluster_rank();
+    const int32_t split = rest / p.column_tiles;
+    const int32_t first_stage = split * p.stages_per_split;
+    const int32_t left = p.stages - first_stage;
+    return {.first_filter = filter_tile * Tile::kM,
+            .first_chunk = rest % p.column_tiles * (Tile::kN / kChunk),
+            .first_stage = first_stage,
+            .stages = left < p.stages_per_split ? left : p.stages_per_split,
+            .split = split};
+  }
+  // Pairs of blocks take units together.
+  static RK_DEVICE int32_t first_unit() { return static_cast<int32_t>(ptx::ctaid_x()) / Tile::kBlocks; }
+  static RK_DEVICE int32_t unit_step() { return static_cast<int32_t>(ptx::nctaid_x()) / Tile::kBlocks; }
+  static RK_DEVICE int32_t cluster_rank() {
+    return Tile::kBlocks == 1 ? 0 : static_cast<int32_t>(ptx::cluster_rank());
+  }
+
+  // Tap (r, s) and first channel of a chunk.
+  struct Chunk {
+    int32_t r, s, c;
+  };
+  static RK_DEVICE Chunk chunk_at(const Params& p, int32_t number) {
+    const int32_t tap = number / p.tap_chunks;
+    return {tap / p.conv.w.taps, tap % p.conv.w.taps, number % p.tap_chunks * kChunk};
+  }
+
+  static RK_DEVICE void run(const Params& p) {
+    const uint32_t smem = ptx::smem_base();
+    const Ring ring = {smem + kBarriers};
+    const uint32_t warp = ptx::warp_id();
+    if (ptx::tid_x() == 0) {
+      ring.init();
+      ptx::fence_mbarrier_init();
+    }
+    if constexpr (Tile::kBlocks == 1) {
+      ptx::barrier_sync();
+    } else {
+      ptx::cluster_arrive();
+      ptx::cluster_wait();
+    }
+    if (warp >= kGroups * 4) {
+      ptx::setmaxnreg_dec<kCopyRegisters>();
+      if (warp == kGroups * 4 && ptx::elect_one()) copy(p, ring, smem);
+    } else {
+      ptx::setmaxnreg_inc<kMultiplyRegisters>();
+      multiply(p, ring, smem);
+    }
+    if constexpr (Tile::kBlocks != 1) {  // the other block may still copy here, and let go of stages here
+      ptx::warp_sync();
+      ptx::cluster_arrive();
+      ptx::cluster_wait();
+    }
+  }
+
+  static RK_DEVICE void copy(const Params& p, const Ring& ring, uint32_t smem) {
+    ptx::prefetch_tensor_map(p.dy);
+    ptx::prefetch_tensor_map(p.x);
+    typename Ring::Position at;
+    for (int32_t number = first_unit(); number < units(p); number += unit_step()) {
+      const Unit u = unit(p, number);
+      const Chunk first = chunk_at(p, u.first_chunk);
+      for (int32_t stage = u.first_stage; stage < u.first_stage + u.stages; ++stage) {
+        const uint32_t full = ring.acquire(at, kStageBytes);
+        const uint32_t dy = smem + at.stage * kStageBytes;
+        const int32_t pixel = stage * Tile::kDepth;
+        RK_UNROLL
+        for (int i = 0; i < Tile::kM / kChunk; ++i) {
+          ptx::tma_load(dy + i * kPanel, p.dy, full, {u.first_filter + i * kChunk, pixel});
+        }
+        const uint32_t x = dy + kBytesDy + cluster_rank() * kBoxRows * kRow;
+        copy_x(p, x, full, pixel + cluster_rank() * kBoxRows, u.first_chunk, first);
+        at.advance();
+      }
+    }
+  }
+
+  static RK_DEVICE void copy_x(const Params& p, uint32_t x, uint32_t full, int32_t pixel, int32_t chunk,
+                               Chunk at) {
+    constexpr auto kAll = static_cast<uint16_t>((1 << Tile::kBlocks) - 1);
+    if (p.pointwise) {
+      RK_UNROLL
+      for (int i = 0; i < Tile::kN / kChunk; ++i) {
+        const int32_t column = (chunk + i) * kChunk;
+        if constexpr (Tile::kBlocks == 1) {
+          ptx::tma_load(x + i * kPanel, p.x, full, {column, pixel});
+        } else {
+          ptx::tma_load_multicast(x + i * kPanel, p.x, full, kAll, {column, pixel});
+        }
+      }
+      return;
+    }
+    const tile::ConvGeometry& conv = p.conv;
+    uint32_t i_h, i_w;
+    const auto image = static_cast<int32_t>(conv.position(static_cast<uint32_t>(pixel), i_h, i_w));
+    const int32_t h = static_cast<int32_t>(i_h) * conv.h.row_step + conv.h.base;
+    const int32_t w = static_cast<int32_t>(i_w) * conv.w.row_step + conv.w.base;
+    RK_UNROLL
+    for (int i = 0; i < Tile::kN / kChunk; ++i) {
+      // Beyond the last chunk: channels that do not exist, of the first tap.
+      const bool outside = at.r == conv.h.taps;
+      const int32_t c = outside ? conv.channels : at.c;
+      const auto offset_h = static_cast<uint16_t>(outside ? 0 : at.r * conv.h.tap_step);
+      const auto offset_w = static_cast<uint16_t>(at.s * conv.w.tap_step);
+      if constexpr (Tile::kBlocks == 1) {
+        ptx::tma_load_im2col(x + i * kPanel, p.x, full, {c, w, h, image}, {offset_w, offset_h});
+      } else {
+        ptx::tma_load_im2col_multicast(x + i * kPanel, p.x, full, kAll, {c, w, h, image},
+                                       {offset_w, offset_h});
+      }
+      at.c += kChunk;
+      if (at.c >= conv.channels && !outside) {
+        at.c = 0;
+        if (++at.s == conv.w.taps) at.s = 0, ++at.r;
+      }
+    }
+  }
+
+  // Boxes from here on, sixteen pixels of each.
+  static RK_DEVICE uint64_t operand(uint32_t address) {
+    return machine::matrix_descriptor(kSwizzle, address, kPanel, 8 * kRow);
+  }
+
+  static RK_DEVICE void multiply(const Params& p, const Ring& ring, uint32_t smem) {
+    const int32_t group = static_cast<int32_t>(ptx::warp_id()) / 4;
+    const int32_t group_m = group % Tile::kGroupsM, group_n = group / Tile::kGroupsM;
+    const uint32_t first_dy = smem + group_m * kGroupBoxesM * kPanel;
+    const uint32_t first_x = smem + kBytesDy + group_n * (kGroupN / kChunk) * kPanel;
+    typename Ring::Position at;
+    for (int32_t number = first_unit(); number < units(p); number += unit_step()) {
+      const Unit u = unit(p, number);
+      ptx::WgmmaAccumulator<kPartN> sums[kGroupBoxesM * kParts];
+      const auto start_stage = [&](bool first) {
+        ring.await(at);
+        ptx::wgmma_fence(sums);
+        const uint32_t dy = first_dy + at.stage * kStageBytes, x = first_x + at.stage * kStageBytes;
+        RK_UNROLL
+        for (uint32_t depth = 0; depth < Tile::kDepth; depth += 16) {
+          RK_UNROLL
+          for (uint32_t i = 0; i < kGroupBoxesM * kParts; ++i) {
+            const uint64_t a = operand(dy + i / kParts * kPanel + depth * kRow);
+            const uint64_t b = operand(x + i % kParts * (kPartN / kChunk * kPanel) + depth * kRow);
+            ptx::wgmma_ss<kMatrix, kMn, kMn>(sums[i], a, b, !first || depth != 0);
+          }
+        }
+        ptx::wgmma_commit();
+      };
+      start_stage(true);
+      typename Ring::Position before = at;
+      at.advance();
+      for (int32_t stage = 1; stage < u.stages; ++stage) {
+        start_stage(false);
+        ptx::wgmma_wait<1>();
+        ring.release(before);
+        before = at;
+        at.advance();
+      }
+      ptx::wgmma_wait<0>(sums);
+      ring.release(before);
+      store(p, sums, u.split, u.first_filter + group_m * kGroupBoxesM * kChunk,
+            u.first_chunk + group_n * (kGroupN / kChunk));
+    }
+  }
+
+  static RK_DEVICE void store(const Params& p,
+                              const ptx::WgmmaAccumulator<kPartN> (&sums)[kGroupBoxesM * kParts],
+                              int32_t split, int32_t first_filter, int32_t first_chunk) {
+    const tile::ConvGeometry& conv = p.conv;
+    const uint32_t lane = ptx::lane_id();
+    const int32_t row = first_filter + static_cast<int32_t>(ptx::warp_id() % 4 * 16 + lane / 4);
+    const int32_t columns = conv.gemm_k();
+    float* const partial =
+        p.partials + (int64_t{split} * conv.columns + row) * columns + static_cast<int32_t>(lane % 4 * 2);
+    RK_UNROLL
+    for (int j = 0; j < kGroupN / kChunk; ++j) {
+      if (first_chunk + j >= p.chunks) continue;
+      const int32_t tap = (first_chunk + j) / p.tap_chunks;
+      const int32_t c = (first_chunk + j) % p.tap_chunks * kChunk;
+      float* const chunk = partial + tap * conv.channels + c;
+      RK_UNROLL
+      for (int i = 0; i < 2 * kGroupBoxesM; ++i) {  // eight rows of each warp
+        const int32_t down = i % 2 * 8 + i / 2 * kChunk;
+        if (row + down >= conv.columns) continue;
+        RK_UNROLL
+        for (int column = 0; column < kChunk; column += 8) {
+          if (c + column >= conv.channels) continue;
+          const auto& sum = sums[i / 2 * kParts + j * kChunk / kPartN];
+          const int element = (j * kChunk % kPartN + column) / 2 + i % 2 * 2;
+          const Words2 pair = {
+              {std::bit_cast<uint32_t>(sum.get(element)), std::bit_cast<uint32_t>(sum.get(element + 1))}};
+          ptx::st_global(reinterpret_cast<Words2*>(chunk + int64_t{down} * columns + column), pair);
+        }
+      }
+    }
+  }
+};
+
+// ---- the launch
+
+inline machine::TensorMap matrix_map(machine::ElementType type, const void* data, int64_t rows,
+                                     int32_t columns, uint32_t box_rows) {
+  return machine::encode({.type = type,
+                          .rank = 2,
+                          .data = data,
+                          .extent = {static_cast<uint64_t>(columns), static_cast<uint64_t>(rows)},
+                          .stride = {static_cast<uint64_t>(columns) * 2},
+                          .box = {64, box_rows},
+                          .element_stride = {1, 1},
+                          .swizzle = machine::Swizzle::span128});
+}
+
+inline machine::TensorMap window_map(machine::ElementType type, const void* data,
+                                     const tile::ConvGeometry& conv, uint32_t box_rows) {
+  const auto extent = [](int32_t value) { return static_cast<uint64_t>(value); };
+  const auto upper = [](const tile::ConvAxis& axis) {
+    return axis.base + (axis.rows - 1) * axis.row_step - (axis.source - 1);
+  };
+  const uint64_t pixel = extent(conv.channels) * 2, line = pixel * extent(conv.w.source);
+  return machine::encode(
+      {.type = type,
+       .data = data,
+       .extent = {extent(conv.channels), extent(conv.w.source), extent(conv.h.source), extent(conv.n)},
+       .stride = {pixel, line, line * extent(conv.h.source)},
+       .lower = {conv.w.base, conv.h.base},
+       .upper = {upper(conv.w), upper(conv.h)},
+       .channels = 64,
+       .pixels = box_rows,
+       .element_stride = {static_cast<uint32_t>(conv.w.row_step), static_cast<uint32_t>(conv.h.row_step)},
+       .swizzle = machine::Swizzle::span128});
+}
+
+template <class Format, class Tile>
+void launch_conv_wgrad_tile(const WgradGemm& gemm) {
+  using Kernel = ConvWgradKernel<Format, Tile>;
+  const tile::ConvGeometry& conv = gemm.conv;
+  const auto tiles = [](int64_t extent, int64_t tile) {
+    return static_cast<int32_t>((extent + tile - 1) / tile);
+  };
+  const int32_t tap_chunks = tiles(conv.channels, Kernel::kChunk);
+  const int32_t chunks = conv.h.taps * conv.w.taps * tap_chunks;
+  const int32_t filter_tiles = tiles(conv.columns, Tile::kM);
+  if (filter_tiles % Tile::kBlocks != 0)
+    throw std::runtime_error(std::string(Kernel::kName) + ": pairs take an even number of tiles of filters");
+  const int32_t column_tiles = tiles(chunks, Tile::kN / Kernel::kChunk);
+  const int64_t blocks = int64_t{filter_tiles} * column_tiles * gemm.splits;
+  const int64_t most = machine::sm_count() / Tile::kBlocks * Tile::kBlocks;
+  machine::launch<Kernel>(
+      {.grid = {.x = static_cast<uint32_t>(blocks < most ? blocks : most)},
+       .cluster = {.x = Tile::kBlocks},
+       .block = Kernel::kThreads,
+       .smem = Kernel::kSmem,
+       .stream = gemm.stream},
+      {.dy = matrix_map(Kernel::kElement, gemm.dy, conv.gemm_m(), conv.columns, Tile::kDepth),
+       .x = gemm.pointwise
+                ? matrix_map(Kernel::kElement, gemm.x, conv.gemm_m(), conv.channels, Kernel::kBoxRows)
+                : window_map(Kernel::kElement, gemm.x, conv, Kernel::kBoxRows),
+       .conv = conv,
+       .pointwise = gemm.pointwise,
+       .tap_chunks = tap_chunks,
+       .chunks = chunks,
+       .filter_groups = filter_tiles / Tile::kBlocks,
+       .column_tiles = column_tiles,
+       .splits = gemm.splits,
+       .stages = tiles(conv.gemm_m(), Tile::kDepth),
+       .stages_per_split = gemm.pixels_per_split / Tile::kDepth,
+       .x_data = gemm.x,
+       .dy_data = gemm.dy,
+       .partials = gemm.partials});
+}
+
+template <class Format>
+void launch_conv_wgrad(const WgradGemm& gemm) {
+  switch (gemm.tile) {
+    case WgradTile::p128x384: return launch_conv_wgrad_tile<Format, WgradPair128x384>(gemm);
+    case WgradTile::p128x256: return launch_conv_wgrad_tile<Format, WgradPair128x256>(gemm);
+    case WgradTile::p128x192: return launch_conv_wgrad_tile<Format, WgradPair128x192>(gemm);
+    case WgradTile::t128x384: return launch_conv_wgrad_tile<Format, WgradTile128x384>(gemm);
+    case WgradTile::t128x256: return launch_conv_wgrad_tile<Format, WgradTile128x256>(gemm);
+    case WgradTile::t128x192: return launch_conv_wgrad_tile<Format, WgradTile128x192>(gemm);
+    case WgradTile::t256x128: return launch_conv_wgrad_tile<Format, WgradTile256x128>(gemm);
+    case WgradTile::t64x576: return launch_conv_wgrad_tile<Format, WgradTile64x576>(gemm);
+    case WgradTile::t64x256: return launch_conv_wgrad_tile<Format, WgradTile64x256>(gemm);
+  }
+  throw std::runtime_error(std::string("conv_wgrad_tma ") + Format::kName + ": unknown tile");
+}
+
+}  // namespace rk::sm90
