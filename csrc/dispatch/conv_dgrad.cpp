@@ -67,7 +67,6 @@ void launch_sm90([[maybe_unused]] const ConvDgrad& problem,
                            .weight = problem.weight,
                            .taps = static_cast<int32_t>(problem.shape.r * problem.shape.s),
                            .epilogue = epilogue,
-                           .overlaps = false,
                            .stream = problem.stream};
     std::copy(phases.begin(), phases.end(), gemm.conv);
     if (problem.dtype == DType::bf16) return sm90::launch_conv_dgrad_bf16(gemm);

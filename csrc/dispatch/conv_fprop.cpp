@@ -86,7 +86,6 @@ void launch_sm90([[maybe_unused]] const ConvFprop& problem, [[maybe_unused]] sm9
                                  .weight = problem.weight,
                                  .taps = static_cast<int32_t>(problem.shape.r * problem.shape.s),
                                  .epilogue = epilogue,
-                                 .overlaps = false,
                                  .stream = problem.stream};
     if (problem.dtype == DType::bf16) return sm90::launch_conv_fprop_bf16(gemm);
     if (problem.dtype == DType::f16) return sm90::launch_conv_fprop_f16(gemm);

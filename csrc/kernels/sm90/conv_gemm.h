@@ -138,31 +138,18 @@ struct ConvGemmKernel {
 
   // ---- warp 0 of the producer, one thread
 
-  // Weights that no earlier kernel writes are loaded while the last one of them may still be running.
   static RK_DEVICE void load_operands(const Params& p, const OperandRing& ring, uint32_t stages) {
     StageWalk walk(p, TileWalk(p));
-    typename OperandRing::Position at;
-    int32_t ahead = 0;  // stages that have their weights already
-    if (p.constant_weights) {
-      StageWalk early = walk;
-      typename OperandRing::Position early_at = at;
-      for (; ahead < kStages && early.exists(); ++ahead, early.advance(), early_at.advance()) {
-        const uint32_t full = ring.acquire(early_at, kLoadedBytes);
-        load_weights(p.weight, stages + early_at.stage * kStageBytes, full, early);
-      }
-    }
+    StageWalk soon = walk;
+    for (int i = 0; i < kStages && soon.exists(); ++i, soon.advance()) prefetch_weights(p.weight, soon);
     ptx::griddep_wait();
+    typename OperandRing::Position at;
     for (; walk.exists(); walk.advance(), at.advance()) {
+      const uint32_t full = ring.acquire(at, kLoadedBytes);
       const uint32_t stage = stages + at.stage * kStageBytes;
-      const uint32_t full = ring.full(at.stage);
-      if (ahead > 0) {
-        --ahead;
-      } else {
-        ring.acquire(at, kLoadedBytes);
-        load_weights(p.weight, stage, full, walk);
-      }
       const tile::PixelRow row(walk.conv(), walk.tile.first_row());
       tile::load_source(stage, p.source[walk.phase], full, walk.conv(), row, walk.channel, walk.h, walk.w);
+      load_weights(p.weight, stage + kSourceBytes, full, walk);
       if constexpr (Prologue::kTransforms) load_for_prologue(p, stage, full, row, walk.channel);
     }
   }
@@ -179,30 +166,34 @@ struct ConvGemmKernel {
     }
   }
 
-  // This block's share of kN columns and kStageDepth channels of a tap, for all blocks of the cluster.
-  static RK_DEVICE void load_weights(const machine::TensorMap& map, uint32_t stage, uint32_t full,
-                                     const StageWalk& walk) {
-    const uint32_t tile = stage + kSourceBytes;
-    const int32_t column = walk.tile.first_column(), tap = walk.tap(), channel = walk.channel;
-    const auto rank = static_cast<int32_t>(ptx::ctaid_x() % Tile::kCluster);
-    const auto load = [&](uint32_t box, const int32_t (&position)[3]) {
-      if constexpr (Tile::kCluster == 1) {
-        ptx::tma_load(box, map, full, position);
-      } else {
-        ptx::tma_load_multicast(box, map, full, (1 << Tile::kCluster) - 1, position);
-      }
-    };
-    if constexpr (kBackward) {  // panels of 64 columns, a row for each position of depth
-      const int32_t first = rank * kWeightRows;
+  // This block's share of kN columns and kStageDepth channels of a tap: use(where it goes in the tile, where
+  // it lies). In dgrad panels of 64 columns with a row for each position of depth, else a row for each column.
+  template <class Use>
+  static RK_DEVICE void for_weights(const StageWalk& walk, const Use& use) {
+    const int32_t column = walk.tile.first_column();
+    const auto first = static_cast<int32_t>(ptx::ctaid_x() % Tile::kCluster) * kWeightRows;
+    if constexpr (kBackward) {
       RK_UNROLL
       for (int32_t panel = 0; panel < Tile::kN / tile::kBoxChannels; ++panel) {
-        load(tile + (panel * kStageDepth + first) * tile::kRowBytes,
-             {column + panel * tile::kBoxChannels, tap, channel + first});
+        use((panel * kStageDepth + first) * tile::kRowBytes,
+            {column + panel * tile::kBoxChannels, walk.tap(), walk.channel + first});
       }
-    } else {  // a row for each column
-      const int32_t first = rank * kWeightRows;
-      load(tile + first * tile::kRowBytes, {channel, tap, column + first});
+    } else {
+      use(first * tile::kRowBytes, {walk.channel, walk.tap(), column + first});
     }
+  }
+
+  // For all blocks of the cluster.
+  static RK_DEVICE void load_weights(const machine::TensorMap& map, uint32_t tile, uint32_t full,
+                                     const StageWalk& walk) {
+    for_weights(walk, [&](uint32_t offset, const int32_t (&position)[3]) {
+      ptx::tma_load_multicast(tile + offset, map, full, (1 << Tile::kCluster) - 1, position);
+    });
+  }
+
+  // To L2, while the kernel before may still be running: that is right even if it writes them.
+  static RK_DEVICE void prefetch_weights(const machine::TensorMap& map, const StageWalk& walk) {
+    for_weights(walk, [&](uint32_t, const int32_t (&position)[3]) { ptx::tma_prefetch(map, position); });
   }
   static constexpr int kWeightRows = (kBackward ? kStageDepth : Tile::kN) / Tile::kCluster;  // of a box
 
@@ -283,7 +274,8 @@ struct ConvGemmKernel {
   static RK_DEVICE void consume(const Params& p, Epilogue& epilogue, const OperandRing& ring, uint32_t stages,
                                 uint32_t consumer) {
     typename OperandRing::Position at;
-    ptx::griddep_wait();
+    // Elsewhere the first stage says that the kernels before have ended; a phase may have no stages.
+    if constexpr (kPhases > 1) ptx::griddep_wait();
     for (TileWalk tile(p); tile.exists(); tile.advance()) {
       const int phase = tile.phase();
       const tile::ConvGeometry& conv = p.conv[phase];
@@ -367,7 +359,7 @@ void launch_conv_gemm(const ConvGemm& gemm, const typename Prologue::Params& pro
                            .block = Kernel::kThreads,
                            .smem = Kernel::kSmem,
                            .stream = gemm.stream,
-                           .pdl = gemm.overlaps},
+                           .pdl = true},
                           params);
 }
 

@@ -109,19 +109,28 @@ struct ConvNarrowKernel {
 
   // ---- warp 0 of the producer, one thread
 
-  // Box i: 64 channels of the source of tap i / boxes_of(conv), for all 64 columns.
-  static RK_DEVICE void load_weights(const Params& p, uint32_t weights, uint32_t full) {
+  // Every box of weights: use(its place, where it lies). Box i has 64 channels of the source of tap i /
+  // boxes_of(conv), for all 64 columns; in dgrad a row for each position of depth, else a row for each column.
+  template <class Use>
+  static RK_DEVICE void for_weights(const Params& p, const Use& use) {
     const auto boxes = static_cast<uint32_t>(boxes_of(p.conv[0]));
-    ptx::mbarrier_arrive_expect_tx(full, p.weight_boxes * tile::kBoxBytes);
     for (uint32_t i = 0; i < p.weight_boxes; ++i) {
       const auto tap = static_cast<int32_t>(i / boxes);
       const auto channel = static_cast<int32_t>(i % boxes) * kStageDepth;
-      if constexpr (kBackward) {  // a row for each position of depth
-        ptx::tma_load(weights + i * tile::kBoxBytes, p.weight, full, {0, tap, channel});
-      } else {  // a row for each column
-        ptx::tma_load(weights + i * tile::kBoxBytes, p.weight, full, {channel, tap, 0});
-      }
+      use(i * tile::kBoxBytes, {kBackward ? 0 : channel, tap, kBackward ? channel : 0});
     }
+  }
+
+  // To L2, while the kernel before may still be running: that is right even if it writes them.
+  static RK_DEVICE void prefetch_weights(const Params& p) {
+    for_weights(p, [&](uint32_t, const int32_t (&position)[3]) { ptx::tma_prefetch(p.weight, position); });
+  }
+
+  static RK_DEVICE void load_weights(const Params& p, uint32_t weights, uint32_t full) {
+    ptx::mbarrier_arrive_expect_tx(full, p.weight_boxes * tile::kBoxBytes);
+    for_weights(p, [&](uint32_t offset, const int32_t (&position)[3]) {
+      ptx::tma_load(weights + offset, p.weight, full, position);
+    });
   }
 
   static RK_DEVICE void load_pixels(const Params& p, const PixelRing& ring, uint32_t stages) {
@@ -215,9 +224,9 @@ struct ConvNarrowKernel {
       ptx::setmaxnreg_dec<40>();
       if (!ptx::elect_one()) return;
       if (warp % 4 == 0) {
-        if (!p.constant_weights) ptx::griddep_wait();
+        prefetch_weights(p);
+        ptx::griddep_wait();
         load_weights(p, smem + kWeightsAt, weights_full);
-        if (p.constant_weights) ptx::griddep_wait();
         load_pixels(p, ring, smem);
       } else if (tile::has_sources(kKind) && warp % 4 <= tile::kConsumers) {
         const uint32_t consumer = warp % 4 - 1;
@@ -249,7 +258,7 @@ void launch_conv_narrow(const ConvGemm& gemm) {
        .block = Kernel::kThreads,
        .smem = Kernel::kSmem,
        .stream = gemm.stream,
-       .pdl = gemm.overlaps},
+       .pdl = true},
       params);
 }
 

@@ -12,6 +12,7 @@
 #include "machine/launch_config.h"
 #include "machine/matrix_operand.h"
 #include "machine/tensor_map.h"
+#include "machine/tensor_map_cache.h"
 #include "tile/conv_geometry.h"
 #include "tile/epilogue_params.h"
 #include "tile/format.h"
@@ -63,7 +64,6 @@ struct ConvParams {
                                      // start past it
   uint32_t first_partial[kPhases];   // of each phase in the statistics' partials, which have no gaps
   uint32_t row_tiles;                // in the grid
-  bool constant_weights;             // no kernel in the stream writes them
   tile::Epilogue epilogue;
   const void* source_data;  // for spans() alone
   const void* weight_data;
@@ -87,7 +87,6 @@ void fill(ConvParams<kPhases>& params, const ConvGemm& gemm, machine::ElementTyp
   params.source_data = gemm.source;
   params.weight_data = gemm.weight;
   params.epilogue = epilogue;
-  params.constant_weights = gemm.overlaps;
   uint32_t partials = 0;
   for (int i = 0; i < kPhases; ++i) {
     params.first_row_tile[i] = params.row_tiles;
@@ -115,7 +114,7 @@ inline machine::TensorMap weight_map(const ConvGemm& gemm, machine::ElementType 
   const auto k = static_cast<uint64_t>(backward ? conv.channels : conv.columns);
   const auto c = static_cast<uint64_t>(backward ? conv.columns : conv.channels);
   const auto taps = static_cast<uint64_t>(gemm.taps);
-  return machine::encode({.type = type,
+  return machine::encode_cached({.type = type,
                           .rank = 3,
                           .data = gemm.weight,
                           .extent = {c, taps, k},

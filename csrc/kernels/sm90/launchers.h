@@ -17,7 +17,8 @@ enum class ConvTile : uint8_t { t128x256, t256x128, t128x128, t256x64, t128x64, 
 
 constexpr int kDgradPhasesPerLaunch = 4;
 
-// One launch of conv_gemm: problem and configuration.
+// One launch of a convolution: problem and configuration. It may start while the kernel before it in the
+// stream is still running (programmatic dependent launch), and waits for its end before it touches anything.
 struct ConvGemm {
   ConvTile tile;
   DType dtype;
@@ -31,9 +32,6 @@ struct ConvGemm {
   const void* weight;  // [k, r, s, c], in dgrad too
   int32_t taps;        // r s
   tile::Epilogue epilogue;
-  // May start before the kernel before it has ended (programmatic dependent launch): no kernel in the stream
-  // writes the weights, as in inference.
-  bool overlaps;
   Stream stream;
 };
 

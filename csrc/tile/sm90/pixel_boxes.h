@@ -11,6 +11,7 @@
 #include <ptx/tma.h>
 
 #include "machine/tensor_map.h"
+#include "machine/tensor_map_cache.h"
 #include "tile/conv_geometry.h"
 #include "tile/swizzle.h"
 
@@ -51,7 +52,7 @@ constexpr bool has_window_map(const ConvAxis& axis) {
 
 inline machine::TensorMap matrix_map(machine::ElementType type, const void* data, int64_t rows,
                                      int32_t channels, uint32_t box_rows) {
-  return machine::encode({.type = type,
+  return machine::encode_cached({.type = type,
                           .rank = 2,
                           .data = data,
                           .extent = {static_cast<uint64_t>(channels), static_cast<uint64_t>(rows)},
@@ -68,7 +69,7 @@ inline machine::TensorMap source_map(machine::ElementType type, const void* data
   if (conv.h.taps * conv.w.taps == 0) return {};
   const uint64_t pixel = static_cast<uint64_t>(conv.channels) * 2;
   const auto h = static_cast<uint64_t>(conv.h.source), w = static_cast<uint64_t>(conv.w.source);
-  return machine::encode(
+  return machine::encode_cached(
       {.type = type,
        .data = data,
        .extent = {static_cast<uint64_t>(conv.channels), w, h, static_cast<uint64_t>(conv.n)},
@@ -89,7 +90,7 @@ inline machine::TensorMap output_map(machine::ElementType type, const void* data
   const uint64_t pixel = static_cast<uint64_t>(conv.columns) * 2;
   const OutputAxis &h = conv.output_h, &w = conv.output_w;
   const uint64_t row = static_cast<uint64_t>(w.extent) * pixel;
-  return machine::encode(
+  return machine::encode_cached(
       {.type = type,
        .data = static_cast<const uint8_t*>(data) + static_cast<uint64_t>(h.first) * row +
                static_cast<uint64_t>(w.first) * pixel,
