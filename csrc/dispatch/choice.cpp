@@ -67,6 +67,20 @@ const char* why_not_on_load(sm90::ConvTile tile, const ConvTask& task, OnLoad on
   return nullptr;
 }
 
+// The tile whose weights stay in shared memory: all taps of all channels, in boxes of 64 x 64, of which there
+// is room for so many (kernels/sm90/conv_tiles.h).
+constexpr int64_t kNarrowWeightBoxes = 9;
+
+const char* why_not_narrow(const ConvTask& task) {
+  const ConvShape& shape = task.shape;
+  const bool fprop = task.operation == Operation::fprop;
+  const int64_t columns = fprop ? shape.k : shape.c, channels = fprop ? shape.c : shape.k;
+  if (columns > 64) return "the tile is for at most 64 channels of the output";
+  if (shape.r * shape.s * ceil_div(channels, 64) > kNarrowWeightBoxes)
+    return "the weights do not fit beside the stages";
+  return nullptr;
+}
+
 const char* why_not_sm90(const Configuration& configuration, const ConvTask& task, const ConvDemands& demands,
                          const std::vector<tile::ConvGeometry>& phases, int compute_capability) {
   if (compute_capability != 90) return "the GPU is not of compute capability 9.0";
@@ -75,7 +89,12 @@ const char* why_not_sm90(const Configuration& configuration, const ConvTask& tas
   if (demands.residual_view) return "the residual is not of the output's shape";
   if (!whole_chunks(task, true) || !whole_chunks(task, false)) return "channels are not multiples of 8";
   if (!demands.aligned_source || !demands.aligned_rest) return "a tensor is not aligned to 16 bytes";
-  if (const char* reason = why_not_on_load(configuration.sm90_tile(), task, demands.on_load)) return reason;
+  if (configuration.keeps_weights()) {
+    if (demands.on_load != OnLoad::nothing) return "no room to make anything on load";
+    if (const char* reason = why_not_narrow(task)) return reason;
+  } else if (const char* reason = why_not_on_load(configuration.sm90_tile(), task, demands.on_load)) {
+    return reason;
+  }
   if (phases.size() > sm90::kDgradPhasesPerLaunch) return "more than four phases";
   for (const tile::ConvGeometry& phase : phases) {
     for (const tile::ConvAxis* axis : {&phase.h, &phase.w}) {

@@ -19,8 +19,9 @@ struct Configuration {
   uint8_t tile;           // of sm80::ConvTile or of sm90::ConvTile
   int64_t rows, columns;  // of the tile, in the GEMM
   int64_t blocks_per_sm;  // resident at once on sm_90
-  int64_t cluster;        // blocks that share what they load of the weights
+  int64_t cluster;        // blocks that share what they load of the weights; 0: a block keeps them all
 
+  constexpr bool keeps_weights() const { return cluster == 0; }
   constexpr sm80::ConvTile sm80_tile() const { return static_cast<sm80::ConvTile>(tile); }
   constexpr sm90::ConvTile sm90_tile() const { return static_cast<sm90::ConvTile>(tile); }
   constexpr const ConvTileTraits& traits() const { return kConvTiles[tile]; }  // sm80
@@ -33,13 +34,14 @@ constexpr Configuration portable(std::string_view name, sm80::ConvTile tile) {
   return {name, Kernels::sm80, static_cast<uint8_t>(tile), traits.m, traits.n, traits.blocks_per_sm, 1};
 }
 
-constexpr Configuration hopper(std::string_view name, sm90::ConvTile tile, int64_t rows, int64_t columns) {
-  return {name, Kernels::sm90, static_cast<uint8_t>(tile), rows, columns, 1, 2};
+constexpr Configuration hopper(std::string_view name, sm90::ConvTile tile, int64_t rows, int64_t columns,
+                               int64_t cluster = 2) {
+  return {name, Kernels::sm90, static_cast<uint8_t>(tile), rows, columns, 1, cluster};
 }
 
 }  // namespace configurations
 
-inline constexpr std::array<Configuration, 8> kConfigurations = {{
+inline constexpr std::array<Configuration, 9> kConfigurations = {{
     configurations::portable("sm80/128x128", sm80::ConvTile::t128x128),
     configurations::portable("sm80/128x64", sm80::ConvTile::t128x64),
     configurations::portable("sm80/64x64", sm80::ConvTile::t64x64),
@@ -48,6 +50,7 @@ inline constexpr std::array<Configuration, 8> kConfigurations = {{
     configurations::hopper("sm90/128x128", sm90::ConvTile::t128x128, 128, 128),
     configurations::hopper("sm90/256x64", sm90::ConvTile::t256x64, 256, 64),
     configurations::hopper("sm90/128x64", sm90::ConvTile::t128x64, 128, 64),
+    configurations::hopper("sm90/192x64", sm90::ConvTile::t192x64, 192, 64, 0),
 }};
 static_assert(
     [] {

@@ -3,7 +3,7 @@
 //   time = max(memory, feed, math) + launches
 //     memory = bytes of HBM / bandwidth: every operand crosses it once
 //     feed   = bytes from L2 to shared memory / what L2 delivers: the source once a tap and column of tiles,
-//              the weights once a row of tiles, or once for all blocks of a cluster
+//              the weights once a row of tiles, once for all of a cluster's, or once a multiprocessor
 //     math   = FLOPs issued / (peak x what shared memory lets through x wave efficiency)
 //
 // Not in it: latency, epilogues, bank conflicts, what survives in L2 from the kernel before, clocks that
@@ -77,21 +77,24 @@ struct Cost {
 };
 
 // The share of its peak that wgmma reaches with a tile: shared memory passes 128 bytes a clock, an m64nNk16
-// reads 2 KB of the source and 32 N bytes of the weights in N / 2 clocks, and copies fill what is read next.
-constexpr double wgmma_share(int64_t rows, int64_t columns) {
+// reads 2 KB of one operand and 32 N bytes of the other in N / 2 clocks, and copies fill what is read next.
+// N are the tile's columns; with weights that stay, its rows.
+constexpr double wgmma_share(const Configuration& configuration) {
   constexpr double kBytesAClock = 128, kSteps = 4;  // of k16 in a stage of 64
-  const double products = static_cast<double>(rows) / 64 * kSteps;
-  const double clocks = products * static_cast<double>(columns) / 2;
-  const double read = products * (2048 + 32 * static_cast<double>(columns));
-  const double filled = static_cast<double>((rows + columns) * 128);
-  const double needed = (read + filled) / kBytesAClock;
-  return needed > clocks ? clocks / needed : 1;
+  const bool kept = configuration.keeps_weights();
+  const auto rows = static_cast<double>(configuration.rows),
+             columns = static_cast<double>(configuration.columns);
+  const double n = kept ? rows : columns;
+  const double products = (kept ? columns : rows) / 64 * kSteps;
+  const double clocks = products * n / 2;
+  const double read = products * (2048 + 32 * n);
+  const double filled = (rows + (kept ? 0 : columns)) * 128;
+  return std::min(1.0, clocks / ((read + filled) / kBytesAClock));
 }
 
 // FLOP/s of the whole GPU with this tile.
 constexpr double rate(const Configuration& configuration, const ConvWork& work, const Gpu& gpu) {
-  if (configuration.kernels == Kernels::sm90)
-    return gpu.wgmma * wgmma_share(configuration.rows, configuration.columns);
+  if (configuration.kernels == Kernels::sm90) return gpu.wgmma * wgmma_share(configuration);
   const double peak = work.dtype != DType::f32 ? gpu.mma : work.tf32 ? gpu.tf32 : gpu.ffma;
   return peak * configuration.traits().speed;
 }
@@ -110,8 +113,10 @@ inline Cost cost(const Configuration& configuration, const ConvWork& work, const
   double fed = 0, moved = real(work.bytes);
   for (const Gemm& gemm : work.phases) {
     const int64_t across = ceil_div(gemm.columns, configuration.columns);
-    const int64_t clusters = ceil_div(gemm.rows, configuration.rows * configuration.cluster);
-    const int64_t down = clusters * configuration.cluster;
+    const int64_t cluster = std::max<int64_t>(configuration.cluster, 1);
+    const int64_t clusters = ceil_div(gemm.rows, configuration.rows * cluster);
+    const int64_t down = clusters * cluster;
+    const int64_t loads = configuration.keeps_weights() ? std::min(clusters, gpu.sm_count) : clusters;
     int64_t added = down * across, issued = issued_depth(configuration, gemm, work.dtype);
     if (work.operation == Operation::wgrad) {
       const WgradSplit split = split_wgrad(added, gemm.depth(), configuration.blocks_per_sm, gpu.sm_count);
@@ -124,8 +129,7 @@ inline Cost cost(const Configuration& configuration, const ConvWork& work, const
     busiest += issued * (ceil_div(tiles + added, gpu.sm_count) - ceil_div(tiles, gpu.sm_count));
     depth += issued * added;
     tiles += added;
-    fed +=
-        item * real(gemm.depth()) * (real(work.sources * gemm.rows * across) + real(gemm.columns * clusters));
+    fed += item * real(gemm.depth()) * (real(work.sources * gemm.rows * across) + real(gemm.columns * loads));
   }
   const double flops = 2 * real(configuration.rows * configuration.columns) * real(depth);
   const double efficiency = busiest == 0 ? 1 : real(depth) / real(busiest * gpu.sm_count);

@@ -12,7 +12,19 @@ import resnet_kernels as rk
 from resnet_kernels.errors import UserError
 from resnet_kernels.tuning import Task
 
-from .tasks import HOPPER, NARROW, PORTABLE, by_name, chosen, legal, needs_simulator, resnet50, task
+from .tasks import (
+    HOPPER,
+    KEPT,
+    ON_LOAD,
+    PORTABLE,
+    SM_90,
+    by_name,
+    chosen,
+    legal,
+    needs_simulator,
+    resnet50,
+    task,
+)
 
 pytestmark = needs_simulator
 
@@ -61,9 +73,11 @@ def test_wgrads_portable_tile_is_what_it_was(c, k, kernel):
 def test_every_configuration_of_sm_90_is_somebodys_choice():
     """Over ResNet-50 forward, with small problems left to portable tiles."""
     found = {chosen(wanted) for batch in (1, 32, 256) for wanted in resnet50("fprop", batch)}
-    assert {*HOPPER, "sm80/64x64"} <= found
+    assert {"sm90/128x256", "sm90/256x128", "sm90/128x128", KEPT, "sm80/64x64"} <= found
     assert chosen(task(c=256, size=14, k=256)) == "sm90/128x256"
-    assert chosen(task()) == "sm90/256x64"
+    assert chosen(task()) == KEPT
+    assert chosen(task(c=256, kernel=3)) == "sm90/256x64"  # whose weights do not fit
+    assert chosen(task(kernel=1), on_load="two") == ON_LOAD
 
 
 @pytest.mark.parametrize(
@@ -89,8 +103,9 @@ def test_every_configuration_of_sm_90_is_somebodys_choice():
 )
 def test_sm_90_refuses(wanted, demands, reason):
     found = by_name(wanted, **demands)
-    for name in (*HOPPER, NARROW):
-        assert reason in found[name].refused or "made on load" in found[name].refused
+    for name in HOPPER:
+        assert reason in found[name].refused
+    assert all(found[name].refused for name in SM_90)
     assert chosen(wanted, **demands) in PORTABLE
     assert chosen(wanted, **demands) == chosen(wanted, 80, **demands)
 
@@ -116,8 +131,8 @@ def test_sm_90_takes(wanted):
     ("on_load", "there"),
     [
         ("nothing", {*HOPPER}),
-        ("one", {"sm90/128x256", "sm90/128x128", NARROW}),
-        ("two", {"sm90/128x128", NARROW}),
+        ("one", {"sm90/128x256", "sm90/128x128", ON_LOAD}),
+        ("two", {"sm90/128x128", ON_LOAD}),
         ("other", set()),
     ],
 )
@@ -125,7 +140,7 @@ def test_what_sm_90_makes_on_load(on_load, there):
     """Through registers, which tiles of 128 rows leave; a second source takes room in shared memory."""
     for operation in ("fprop", "dgrad"):
         found = by_name(task(operation, c=256, k=128, kernel=1), on_load=on_load)
-        assert {name for name in (*HOPPER, NARROW) if not found[name].refused} == there
+        assert {name for name in SM_90 if not found[name].refused} == there
 
 
 @pytest.mark.parametrize(
@@ -141,6 +156,24 @@ def test_on_load_is_for_pointwise_convolutions_of_whole_stages(wanted):
     found = by_name(wanted, on_load="two")
     assert "64 channels" in found["sm90/128x128"].refused
     assert chosen(wanted, on_load="two") in PORTABLE
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reason"),
+    [
+        (task(), ""),
+        (task(c=576, kernel=1), ""),
+        (task("dgrad", k=64), ""),
+        (task(c=584, kernel=1), "do not fit"),
+        (task(c=72), "do not fit"),
+        (task("dgrad", k=72), "do not fit"),
+        (task(k=72), "at most 64 channels"),
+        (task("dgrad", c=72), "at most 64 channels"),
+    ],
+)
+def test_whose_weights_stay_in_shared_memory(wanted, reason):
+    refused = by_name(wanted)[KEPT].refused
+    assert reason in refused if reason else not refused
 
 
 def test_a_second_source_is_read_too():

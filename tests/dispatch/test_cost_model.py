@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from resnet_kernels.tuning import H200
 
-from .tasks import HOPPER, PORTABLE, TILES, by_name, chosen, legal, needs_simulator, resnet50, task
+from .tasks import HOPPER, KEPT, PORTABLE, TILES, by_name, chosen, legal, needs_simulator, resnet50, task
 
 pytestmark = needs_simulator
 
@@ -54,6 +54,18 @@ def test_what_shared_memory_leaves_of_wgmma(name, share):
     choice = by_name(wanted)[f"sm90/{name}"]
     assert choice.efficiency == 1
     assert choice.math == near(2 * H200 * 64 * 16 * 16 * 64 * 256 / (WGMMA * share))
+
+
+def test_weights_that_stay_are_loaded_once_a_multiprocessor():
+    """Pixels are wgmma's columns then: a stage takes 384 clocks to multiply, 448 of shared memory."""
+    kept = by_name(task())[KEPT]
+    tiles = math.ceil(PIXELS / 192)
+    assert kept.tiles == tiles
+    assert kept.feed == near(2 * 576 * (PIXELS + 64 * H200) / L2)
+    flops = 2 * tiles * 192 * 64 * 576
+    assert kept.math * kept.efficiency == near(flops / (WGMMA * 384 / 448))
+    few = by_name(task(n=1, size=14))[KEPT]
+    assert few.feed == near(2 * 576 * (14 * 14 + 64 * 2) / L2)
 
 
 def test_the_portable_tiles_rates():

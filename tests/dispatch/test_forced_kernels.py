@@ -7,14 +7,14 @@ import pytest
 from resnet_kernels import tuning
 
 from ..kernels.cases import CASES
-from .tasks import HOPPER, NARROW, PORTABLE, needs_simulator
+from .tasks import PORTABLE, SM_90, needs_simulator
 
 pytestmark = needs_simulator
 
 CONVOLUTIONS = [name for name in CASES if name.startswith("conv_") and name.split("-")[1] in ("bf16", "f16")]
 
 
-@pytest.mark.parametrize("configuration", [*PORTABLE, *HOPPER, NARROW])
+@pytest.mark.parametrize("configuration", [*PORTABLE, *SM_90])
 def test_exact(configuration):
     with tuning.forced(configuration):
         for name in CONVOLUTIONS:
