@@ -8,6 +8,7 @@ kernels take several tiles a block and tile choices are those of large problems.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import resnet_kernels as rk
@@ -19,17 +20,22 @@ from .problems import DTYPES, Answer, Shape
 
 @dataclass(frozen=True)
 class Case:
-    """``run(seed)`` calls the operators and gives what they answered beside what they should."""
+    """``run(seed)`` calls the operators and gives what they answered beside what they should.
+
+    configuration: that of `rk.tuning.forced`, or None for what is chosen.
+    """
 
     name: str
     run: Callable[[int], Answer]
     multiprocessors: int = 1
     capability: int = 90
+    configuration: str | None = None
 
     def answers(self, seed: int = 0) -> Answer:
         with (
             rk.simulator.multiprocessors(self.multiprocessors),
             rk.simulator.compute_capability(self.capability),
+            nullcontext() if self.configuration is None else rk.tuning.forced(self.configuration),
         ):
             return self.run(seed)
 
@@ -92,8 +98,61 @@ def wgrad_tma(precision: str) -> list[Case]:
     ]
 
 
+# fprop and dgrad of sm_90. More tiles than blocks in all, so that rings go round and boxes are used again; an
+# odd number of row tiles, so that one of a cluster has none; a last tile of columns that lacks boxes. Phases
+# of dgrad: four of different depths, and of a 1x1 convolution three that have no taps.
+BLOCK_3X3 = Shape(1, 136, 17, 18, 200, 3, 3, (1, 1), (1, 1))
+STEPPED = Shape(2, 72, 18, 17, 200, 3, 3, (2, 2), (1, 1))
+EVERY_OTHER = Shape(3, 136, 15, 13, 72, 1, 1, (2, 2))
+SPREAD = Shape(2, 200, 13, 12, 72, 2, 3, (1, 3), (2, 1), (3, 2))
+NORMED = Shape(3, 320, 11, 12, 200, 1, 1)
+ADDED = Shape(3, 384, 11, 12, 200, 1, 1)
+GRADED = Shape(3, 200, 11, 12, 384, 1, 1)
+KEPT = Shape(4, 64, 14, 13, 40, 3, 3, (1, 1), (1, 1))
+KEPT_BACK = Shape(4, 40, 14, 13, 64, 3, 3, (1, 1), (1, 1))
+KEPT_STEPPED = Shape(7, 64, 15, 13, 64, 3, 3, (2, 2), (1, 1))
+CONV_TMA: dict[str, dict[Callable[[str, Shape], conv.Run], tuple[Shape, ...]]] = {
+    **{
+        tile: {
+            conv.conv_fprop: (BLOCK_3X3, STEPPED, SPREAD),
+            conv.conv_fprop_stats: (BLOCK_3X3, EVERY_OTHER),
+            conv.conv_dgrad: (BLOCK_3X3, STEPPED, EVERY_OTHER, SPREAD),
+        }
+        for tile in ("128x256", "256x128", "128x128", "256x64")
+    },
+    "192x64": {
+        conv.conv_fprop: (KEPT,),
+        conv.conv_fprop_stats: (KEPT,),
+        conv.conv_dgrad: (KEPT_BACK, KEPT_STEPPED),
+    },
+    "128x64": {
+        conv.conv_fprop_of_norm: (NORMED,),
+        conv.conv_fprop_of_sum: (ADDED,),
+        conv.conv_dgrad_of_bn: (GRADED,),
+    },
+}
+for _tile in ("128x256", "128x128"):
+    CONV_TMA[_tile][conv.conv_fprop_of_norm] = (NORMED,)
+CONV_TMA["128x128"][conv.conv_fprop_of_sum] = (ADDED,)
+CONV_TMA["128x128"][conv.conv_dgrad_of_bn] = (GRADED,)
+
+
+def conv_tma(precision: str) -> list[Case]:
+    return [
+        Case(
+            f"{kernel.__name__}-{precision}-tma {tile} {i}",
+            kernel(precision, shape),
+            multiprocessors=2,
+            configuration=f"sm90/{tile}",
+        )
+        for tile, kernels in CONV_TMA.items()
+        for kernel, shapes in kernels.items()
+        for i, shape in enumerate(shapes)
+    ]
+
+
 def convolutions(precision: str) -> list[Case]:
-    """Each convolution and each prologue, on every tile."""
+    """Each convolution and each prologue, on every tile of the portable kernels."""
     ffma = precision == "f32"
     large = "large", LIGHT if ffma else LARGE, 1
     wide, deep = (("pointwise", THIN if ffma else shape, 1) for shape in (WIDE, DEEP))
@@ -115,14 +174,8 @@ def convolutions(precision: str) -> list[Case]:
         conv.conv_dgrad_of_fixed_bn: (point, odd),
         conv.conv_wgrad_of_norm: (large, small, narrow, ragged, wide, point),
     }
-    portable = {conv.conv_wgrad}  # has a kernel of its own for sm_90
     return [
-        Case(
-            f"{kernel.__name__}-{precision}-{name}",
-            kernel(precision, shape),
-            machine,
-            80 if kernel in portable else 90,
-        )
+        Case(f"{kernel.__name__}-{precision}-{name}", kernel(precision, shape), machine, capability=80)
         for kernel, problems in plan.items()
         for name, shape, machine in problems
     ]
@@ -132,7 +185,7 @@ def cases() -> list[Case]:
     """Every kernel, precision and tile; names say which."""
     found = [case for precision in ("bf16", "f16", "tf32", "f32") for case in convolutions(precision)]
     for precision in ("bf16", "f16"):
-        found += wgrad_tma(precision)
+        found += [*conv_tma(precision), *wgrad_tma(precision)]
         found.append(Case(f"stem-{precision}", conv.stem(precision, 1, 64, 62, 72)))
     for precision in ("bf16", "f16", "f32"):
         for kernel in (passes.normalising, passes.reducing):

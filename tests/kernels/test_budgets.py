@@ -9,6 +9,7 @@ Shared memory: no bank conflicts in the main loops.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import pytest
@@ -67,13 +68,14 @@ def recorded(call: Callable[[], object]) -> list[dict]:
     return launches
 
 
-def fprop(layer: Layer, precision: str, residual: bool = True) -> dict:
+def fprop(layer: Layer, precision: str, configuration: str | None = None) -> dict:
+    """The launch of a convolution with residual: by the portable kernels, or as `configuration` says."""
     draw = Draw(0, DTYPES[precision])
     x, weight = (
         draw.image(layer.n, layer.c, layer.size, layer.size),
         draw.image(layer.k, layer.c, layer.r, layer.r),
     )
-    skip = draw.image(layer.n, layer.k, layer.output, layer.output) if residual else None
+    skip = draw.image(layer.n, layer.k, layer.output, layer.output)
     vector = draw.vector(layer.k)
     geometry = ([layer.stride] * 2, [layer.padding] * 2, [1, 1])
 
@@ -82,7 +84,9 @@ def fprop(layer: Layer, precision: str, residual: bool = True) -> dict:
             x, weight, vector, vector, None, None, 0.0, skip, *geometry, True, precision == "tf32"
         )
 
-    (launch,) = recorded(call)
+    named = nullcontext() if configuration is None else rk.tuning.forced(configuration)
+    with rk.simulator.compute_capability(80 if configuration is None else 90), named:
+        (launch,) = recorded(call)
     return launch
 
 
@@ -121,6 +125,39 @@ def test_fprop_requests_what_its_tiles_need(layer: Layer, precision: str) -> Non
     assert within(traffic["output"]["requested"] * SECTOR, y)
     for role in ("activation", "weight", "output"):
         assert within(traffic[role]["requested"] * SECTOR, traffic[role]["useful"]), role
+
+
+@pytest.mark.parametrize("tile", ["128x256", "256x128", "128x128", "256x64", "192x64"])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Layer(2, 64, 14, 64, 1),
+        Layer(1, 192, 14, 144, 1),
+        Layer(1, 64, 14, 64, 3),
+        Layer(1, 128, 10, 272, 3),
+        Layer(1, 64, 14, 128, 3, stride=2),
+    ],
+    ids=str,
+)
+def test_tma_requests_what_its_tiles_need(layer: Layer, tile: str) -> None:
+    """fprop on sm_90: the formulas in the heads of csrc/kernels/sm90/conv_gemm.h and conv_narrow.h."""
+    kept = tile == "192x64"
+    if kept and layer.k > 64:
+        pytest.skip("for up to 64 channels")
+    launch = fprop(layer, "bf16", f"sm90/{tile}")
+    assert launch["kernel"].endswith(tile) and "sm90" in launch["kernel"]
+    tile_m, tile_n = map(int, tile.split("x"))
+    pixels = layer.n * layer.output**2
+    weight, y = layer.k * layer.c * layer.r**2 * 2, pixels * layer.k * 2
+    source = -(-layer.k // tile_n) * layer.n * layer.taps_inside() * layer.c * 2
+    loads_of_weights = launch["grid"][0] if kept else -(-pixels // (2 * tile_m))  # a block's; a cluster's
+    traffic = launch["global"]
+    assert traffic["activation"]["requested"] * SECTOR == source + y  # the residual, once
+    assert traffic["weight"]["requested"] * SECTOR == loads_of_weights * weight
+    assert traffic["output"]["requested"] * SECTOR == y
+    for role in ("activation", "weight", "output"):
+        assert traffic[role]["useful"] == traffic[role]["requested"] * SECTOR, role
+    assert not rk.simulator.conflicts(launch)
 
 
 @pytest.mark.parametrize(

@@ -325,7 +325,7 @@ struct ConvGemmKernel {
           }
         }
       }
-      ptx::warp_sync();
+      tile::converge_warp();
     } else {
       ptx::setmaxnreg_inc<232>();
       consume(p, epilogue, ring, smem, warpgroup);

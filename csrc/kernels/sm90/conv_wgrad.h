@@ -60,9 +60,11 @@
 #include "machine/launch_config.h"
 #include "machine/matrix_operand.h"
 #include "machine/tensor_map.h"
+#include "machine/tensor_map_cache.h"
 #include "machine/words.h"
 #include "tile/format.h"
 #include "tile/name.h"
+#include "tile/sm90/consumer.h"
 #include "tile/sm90/ring.h"
 
 namespace rk::sm90 {
@@ -215,7 +217,7 @@ struct ConvWgradKernel {
       multiply(p, ring, smem);
     }
     if constexpr (Tile::kBlocks != 1) {  // the other block may still copy here, and let go of stages here
-      ptx::warp_sync();
+      tile::converge_warp();
       ptx::cluster_arrive();
       ptx::cluster_wait();
     }
@@ -367,7 +369,7 @@ struct ConvWgradKernel {
 
 inline machine::TensorMap matrix_map(machine::ElementType type, const void* data, int64_t rows,
                                      int32_t columns, uint32_t box_rows) {
-  return machine::encode({.type = type,
+  return machine::encode_cached({.type = type,
                           .rank = 2,
                           .data = data,
                           .extent = {static_cast<uint64_t>(columns), static_cast<uint64_t>(rows)},
@@ -384,7 +386,7 @@ inline machine::TensorMap window_map(machine::ElementType type, const void* data
     return axis.base + (axis.rows - 1) * axis.row_step - (axis.source - 1);
   };
   const uint64_t pixel = extent(conv.channels) * 2, line = pixel * extent(conv.w.source);
-  return machine::encode(
+  return machine::encode_cached(
       {.type = type,
        .data = data,
        .extent = {extent(conv.channels), extent(conv.w.source), extent(conv.h.source), extent(conv.n)},

@@ -5,6 +5,7 @@
 
 #include <ptx/barrier.h>
 #include <ptx/ids.h>
+#include <ptx/warp.h>
 
 namespace rk::tile {
 
@@ -24,6 +25,9 @@ RK_DEVICE void consumers_barrier() { ptx::barrier_sync<3>(kConsumers * 128); }
 
 // The thread of a consumer that starts its stores, and waits for them: bulk groups are a thread's.
 RK_DEVICE bool leads_consumer() { return ptx::tid_x() % 128 == 0; }
+
+// Behind a branch that one lane took: barrier.cluster, like all that is .aligned, wants the whole warp.
+RK_DEVICE void converge_warp() { ptx::warp_sync(); }
 
 RK_DEVICE uint32_t warp_of_consumer() { return ptx::warp_id() % 4; }
 
