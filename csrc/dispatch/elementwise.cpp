@@ -2,6 +2,8 @@
 #include "api.h"
 #include "dispatch/problem.h"
 #include "kernels/sm80/launchers.h"
+#include "kernels/sm90/launchers.h"
+#include "machine/device.h"
 
 namespace rk {
 
@@ -14,7 +16,13 @@ bool stem_is_fused(const ConvShape& shape, DType dtype) {
 }
 
 void stem_fprop(const Stem& problem) {
-  sm80::launch_stem_fprop(dispatch::fprop_geometry(problem.shape), problem);
+  const ConvShape& shape = problem.shape;
+  const tile::ConvGeometry conv = dispatch::fprop_geometry(shape);
+  const bool copied_by_tma = shape.pad_h == 3 && shape.pad_w == 3 &&
+                             aligned_chunks(problem.dtype, shape.w * shape.c, {problem.x}) &&
+                             aligned_chunks(problem.dtype, shape.k, {problem.y});
+  if (machine::compute_capability() == 90 && copied_by_tma) return sm90::launch_stem_fprop(problem);
+  sm80::launch_stem_fprop(conv, problem);
 }
 
 void pad_channels(const PadChannels& problem) {

@@ -36,4 +36,7 @@ void launch_conv_dgrad(const ConvGemm& gemm);
 // clusters.
 int64_t conv_row_tiles(ConvTile tile, int64_t rows);
 
+// Padding 3; x's rows and y's pixels in whole 16-byte chunks, both aligned.
+void launch_stem_fprop(const Stem& problem);
+
 }  // namespace rk::sm90
