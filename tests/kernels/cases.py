@@ -90,6 +90,10 @@ def cases() -> list[Case]:
     found = [case for precision in ("bf16", "f16", "tf32", "f32") for case in convolutions(precision)]
     for precision in ("bf16", "f16"):
         found.append(Case(f"stem-{precision}", conv.stem(precision, 1, 64, 62, 72)))
+        # Rows of x in whole chunks, for sm_90: two bands in each of two images, more strips than the rings
+        # have stages; and units that start a strip early.
+        found.append(Case(f"stem-{precision}-rows", conv.stem(precision, 2, 61, 48, 40)))
+        found.append(Case(f"stem-{precision}-segments", conv.stem(precision, 1, 33, 72, 72), 8))
     for precision in ("bf16", "f16", "f32"):
         for kernel in (passes.normalising, passes.reducing):
             name = f"{kernel.__name__}-{precision}"

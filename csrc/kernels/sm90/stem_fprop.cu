@@ -14,7 +14,8 @@
 // several rows of outputs, so shared memory holds for each row of x, not for each output, the 24 elements
 // under each of eight outputs, in three chunks of eight: a matrix without swizzle, whose groups of eight
 // columns are 128 bytes apart and whose chunks lie wherever the descriptor says. What is no element of the
-// window is zero there, since a NaN times a zero weight would be NaN.
+// window is zero there, and so is the chunk that is missing to 22, since NaN or infinity times a zero weight
+// would be NaN.
 //
 // Roles: one thread copies strips of x, raw, by TMA, which also pads the image; three warps spread them into
 // patches; two warpgroups multiply, and pool in registers. A block keeps its 64 filters and walks over units:
@@ -148,10 +149,8 @@ struct StemFpropKernel {
     RK_DEVICE void await_empty(const typename Base::Position& at) const {
       ptx::mbarrier_wait(this->empty(at.stage), at.parity ^ 1);
     }
-    // A warp, all lanes: what it wrote is there for wgmma.
+    // A warp that is together: what it wrote and fenced is there for wgmma.
     RK_DEVICE void publish(const typename Base::Position& at) const {
-      ptx::fence_proxy_async();
-      ptx::warp_sync();
       if (ptx::lane_id() == 0) ptx::mbarrier_arrive(this->full(at.stage));
     }
   };
@@ -159,7 +158,8 @@ struct StemFpropKernel {
   static constexpr uint32_t kPanelsAt = 0;
   static constexpr uint32_t kPatchesAt = kPanelsAt + 2 * kGroups * kPanelBytes;
   static constexpr uint32_t kRawAt = kPatchesAt + kPatchStages * kPatchBytes;
-  static constexpr uint32_t kRawBarriersAt = kRawAt + kRawStages * kRawBytes;
+  static constexpr uint32_t kZerosAt = kRawAt + kRawStages * kRawBytes;
+  static constexpr uint32_t kRawBarriersAt = kZerosAt + kConvP * kPatchRow;
   static constexpr uint32_t kPatchBarriersAt = kRawBarriersAt + RawRing::kBarrierBytes;
   static constexpr uint32_t kSmem = kPatchBarriersAt + PatchRing::kBarrierBytes;
   static_assert(kRawAt % 128 == 0 && kRawBytes % 128 == 0, "where TMA writes");
@@ -247,6 +247,7 @@ struct StemFpropKernel {
       for (uint32_t row = warp * 4 + ptx::lane_id() / 8; row < kRows; row += kSpreaderWarps * 4) {
         spread_row(smem + kRawAt + from.stage * kRawBytes, smem + kPatchesAt + to.stage * kPatchBytes, row);
       }
+      ptx::fence_proxy_async();
       raw.release(from);
       patches.publish(to);
       from.advance();
@@ -257,16 +258,15 @@ struct StemFpropKernel {
   // ---- the consumers
 
   // Which chunk of the window is half of a step: the first two thirds of each row, then the last thirds of
-  // rows 0 and 2, 4 and 6, 1 and 3, 3 and 5. Row 3's second time has no weights.
+  // rows 0 and 2, 4 and 6, 1 and 3, 5 and a row 7 of zeros.
   struct Chunk {
     int row, third;
   };
   static constexpr Chunk chunk(int step, int half) {
     if (step < kWindow) return {step, half};
     const int pair = step - kWindow;
-    return {(pair < 2 ? 4 * pair : 2 * pair - 3) + 2 * half, kThirds - 1};
+    return {(pair < 2 ? 4 * pair : 4 * pair - 7) + 2 * half, kThirds - 1};
   }
-  static constexpr bool is_repeated(int step, int half) { return step == kSteps - 1 && half == 0; }
 
   // Bytes from the patch's start to this chunk, for the first row of outputs.
   static constexpr uint32_t chunk_offset(Chunk c) {
@@ -284,10 +284,10 @@ struct StemFpropKernel {
         const Chunk c = chunk(step, i / 2);
         const int32_t filter = first + i % 2 * 8;
         const int32_t element = c.third * 8 + pair - kFirst;
-        const bool exists = filter < p.k && !is_repeated(step, i / 2);
-        const Element* row = p.weight + (int64_t{filter} * kWindow + c.row) * kRowElements;
+        const bool exists = filter < p.k && c.row < kWindow;
+        const Element* taps = p.weight + (int64_t{filter} * kWindow + c.row) * kRowElements;
         const auto load = [&](int32_t e) -> uint32_t {
-          return exists && e >= 0 && e < kRowElements ? ptx::ld_global_nc(row + e) : 0;
+          return exists && e >= 0 && e < kRowElements ? ptx::ld_global_nc(taps + e) : 0;
         };
         words[i] = load(element) | load(element + 1) << 16;
       }
@@ -295,15 +295,15 @@ struct StemFpropKernel {
   }
 
   // One strip of a warpgroup: filters by 15 rows of 8 outputs.
-  static RK_DEVICE void multiply(uint32_t patch, ptx::WgmmaFragment (&weights)[kSteps],
+  static RK_DEVICE void multiply(uint32_t patch, uint32_t zeros, ptx::WgmmaFragment (&weights)[kSteps],
                                  ptx::WgmmaAccumulator<kColumns>& d) {
     constexpr auto kType = Format::kDType == DType::bf16 ? ptx::MatrixType::bf16 : ptx::MatrixType::f16;
     ptx::wgmma_fence(d, weights);
     RK_UNROLL
     for (int step = 0; step < kSteps; ++step) {
-      const uint32_t first = chunk_offset(chunk(step, 0));
-      const uint32_t second = chunk_offset(chunk(step, 1));
-      const uint64_t b = machine::matrix_descriptor(Swizzle::none, patch + first, second - first, kPatchRow);
+      const uint32_t first = patch + chunk_offset(chunk(step, 0));
+      const uint32_t second = chunk(step, 1).row < kWindow ? patch + chunk_offset(chunk(step, 1)) : zeros;
+      const uint64_t b = machine::matrix_descriptor(Swizzle::none, first, second - first, kPatchRow);
       ptx::wgmma_rs<kType, ptx::Major::k>(d, weights[step], b, step != 0);
     }
     ptx::wgmma_commit();
@@ -402,7 +402,8 @@ struct StemFpropKernel {
       }
       ptx::WgmmaAccumulator<kColumns> d;
       patches.await(at);
-      multiply(smem + kPatchesAt + at.stage * kPatchBytes + group * (2 * kPooledP * kPatchRow), weights, d);
+      multiply(smem + kPatchesAt + at.stage * kPatchBytes + group * (2 * kPooledP * kPatchRow),
+               smem + kZerosAt, weights, d);
       patches.release(at);
       at.advance();
 
@@ -430,6 +431,10 @@ struct StemFpropKernel {
       RawRing{smem + kRawBarriersAt}.init();
       PatchRing{smem + kPatchBarriersAt}.init();
       ptx::fence_mbarrier_init();
+    }
+    // For wgmma, too: the fences of those who spread come behind the barrier.
+    if (ptx::tid_x() < kConvP * kPatchRow / 16) {
+      ptx::st_shared(smem + kZerosAt + ptx::tid_x() * 16, Words4{});
     }
     ptx::barrier_sync();
     if (warp < kConsumerWarps) {
