@@ -277,19 +277,19 @@ struct StemFpropKernel {
   static RK_DEVICE void load_weights(const Params& p, int32_t first, ptx::WgmmaFragment (&weights)[kSteps]) {
     const int32_t pair = static_cast<int32_t>(ptx::lane_id() % 4) * 2;
     RK_UNROLL
-    for (int step = 0; step < kSteps; ++step) {
-      uint32_t (&words)[4] = weights[step].registers();
+    for (int f = 0; f < 2; ++f) {
+      const int32_t filter = first + 8 * f;
+      const Element* taps = p.weight + int64_t{filter} * kWindow * kRowElements + pair;
       RK_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        const Chunk c = chunk(step, i / 2);
-        const int32_t filter = first + i % 2 * 8;
-        const int32_t element = c.third * 8 + pair - kFirst;
-        const bool exists = filter < p.k && c.row < kWindow;
-        const Element* taps = p.weight + (int64_t{filter} * kWindow + c.row) * kRowElements;
+      for (int i = 0; i < kSteps * 2; ++i) {
+        const Chunk c = chunk(i / 2, i % 2);
+        const int32_t at = c.third * 8 - kFirst;  // in the row of the window, of the chunk's first element
         const auto load = [&](int32_t e) -> uint32_t {
-          return exists && e >= 0 && e < kRowElements ? ptx::ld_global_nc(taps + e) : 0;
+          const bool exists =
+              filter < p.k && c.row < kWindow && at + pair + e >= 0 && at + pair + e < kRowElements;
+          return exists ? ptx::ld_global_nc(taps + (c.row * kRowElements + at + e)) : 0;
         };
-        words[i] = load(element) | load(element + 1) << 16;
+        weights[i / 2].registers()[i % 2 * 2 + f] = load(0) | load(1) << 16;
       }
     }
   }
