@@ -39,4 +39,8 @@ int64_t conv_row_tiles(ConvTile tile, int64_t rows);
 // Padding 3; x's rows and y's pixels in whole 16-byte chunks, both aligned.
 void launch_stem_fprop(const Stem& problem);
 
+// The same, and whole units of rows of y.
+constexpr int64_t kStemStatisticsRows = 16;
+void launch_stem_statistics(const StemStatistics& problem);
+
 }  // namespace rk::sm90
