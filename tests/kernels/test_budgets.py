@@ -193,6 +193,24 @@ def test_stem_of_sm90_recomputes_rows_alone(precision: str) -> None:
     assert not rk.simulator.conflicts(launch)
 
 
+@pytest.mark.parametrize("precision", ["bf16", "f16"])
+def test_stem_in_training_recomputes_nothing(precision: str) -> None:
+    draw = Draw(0, DTYPES[precision])
+    x, weight = draw.image(1, 3, 64, 128), draw.image(64, 3, 7, 7)
+
+    def call() -> None:
+        operators().conv_fprop_stats(x, None, None, weight, [2, 2], [3, 3], [1, 1], False, False)
+
+    launch, _ = recorded(call)
+    assert launch["kernel"] == f"stem_statistics sm90 {precision}"
+    assert launch["macs"] == 32 * 64 * 64 * 176
+    traffic, y = launch["global"], 32 * 64 * 64 * 2
+    assert within(traffic["activation"]["unique_read"] * SECTOR, x.numel() * 2)
+    assert traffic["output"]["requested"] * SECTOR == y
+    assert traffic["partial"]["unique_written"] * SECTOR == 32 // 8 * 64 * 12
+    assert not rk.simulator.conflicts(launch)
+
+
 @pytest.mark.parametrize("precision", ["bf16", "f32"])
 def test_elementwise_moves_each_tensor_once(precision: str) -> None:
     draw = Draw(0, DTYPES[precision])
