@@ -206,7 +206,9 @@ struct Stem {
 void stem_fprop(const Stem& problem);
 
 // The stem in training: y = conv(x, weight) and moments of the rounded y, on three channels as they are.
-// True where there is a kernel for it; elsewhere the caller pads the channels for conv_fprop.
+// True when there is a kernel for that on this machine; otherwise the caller pads the channels for
+// conv_fprop.
+bool stem_has_statistics(const ConvShape& shape, DType dtype, const void* x);
 struct StemStatistics {
   ConvShape shape;
   DType dtype;
@@ -216,7 +218,6 @@ struct StemStatistics {
   float* partials;     // [stem_row_tiles, kMomentsPerTile, k]
   Stream stream;
 };
-bool stem_has_statistics(const ConvShape& shape, DType dtype, const void* x);
 RowTiles stem_row_tiles(const ConvShape& shape);
 void stem_statistics(const StemStatistics& problem);
 

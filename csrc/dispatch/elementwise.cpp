@@ -32,7 +32,8 @@ void stem_fprop(const Stem& problem) {
 }
 
 bool stem_has_statistics(const ConvShape& shape, DType dtype, const void* x) {
-  return stem_is_for_sm90(shape, dtype, x, nullptr) && shape.p() % sm90::kStemStatisticsRows == 0;
+  return shape.n > 0 && shape.k > 0 && shape.p() % sm90::kStemStatisticsRows == 0 &&
+         stem_is_for_sm90(shape, dtype, x, nullptr);
 }
 
 RowTiles stem_row_tiles(const ConvShape& shape) {

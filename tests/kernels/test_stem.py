@@ -79,6 +79,13 @@ def test_which_kernel_in_training(precision: str) -> None:
     assert kernel(shifted(x), weight, training=True) == padded
 
 
+def test_an_empty_batch_has_no_statistics() -> None:
+    x, weight = torch.empty(0, 3, 32, 16, dtype=torch.bfloat16), torch.empty(8, 3, 7, 7, dtype=torch.bfloat16)
+    channels_last = {"memory_format": torch.channels_last}
+    with pytest.raises(RuntimeError, match="empty output"):
+        train(x.contiguous(**channels_last), weight.contiguous(**channels_last))
+
+
 SHAPES = (
     (1, 64, 62, 64),  # rows of x in no whole chunks
     (2, 33, 48, 72),  # the last row of outputs is the middle of its pool, the last column not

@@ -14,8 +14,10 @@
 // would be NaN.
 //
 // Roles: one thread copies strips of x, raw, by TMA, which also pads the image; three warps spread them into
-// patches; two warpgroups multiply, and do with the outputs what the kernel is about. A block keeps its 64
-// filters and walks over units: a band of rows of an image, from left to right in strips of 8 columns.
+// patches; two warpgroups multiply, and do with the outputs what the kernel is about, one while the other
+// multiplies. Their registers fit the 168 that each of 384 threads has, so that none change hands. A block
+// keeps its 64 filters and walks over units: a band of rows of an image, from left to right in strips of 8
+// columns.
 #pragma once
 
 #include <cstdint>
@@ -34,6 +36,7 @@
 #include "api.h"
 #include "machine/matrix_operand.h"
 #include "machine/tensor_map.h"
+#include "machine/words.h"
 #include "tile/divmod.h"
 #include "tile/sm90/ring.h"
 
@@ -71,8 +74,8 @@ struct StemUnit {
   }
 };
 
-// kRowsP: rows of outputs of a warpgroup; kStepP: from one warpgroup's, or half band's, first row to the
-// next's; kAbove: rows of outputs before the band's own.
+// A band is two halves, one a warpgroup. kRowsP: rows of outputs of a half; kStepP: from the first of one
+// half to the first of the next; kAbove: how many stand before the band's own.
 template <class Format, int kRowsP, int kStepP, int kAbove>
 struct StemTile {
   using Element = typename Format::Element;
@@ -142,7 +145,7 @@ struct StemTile {
     }
   };
 
-  // Shared memory, from kAt on.
+  // Shared memory, from `smem` on.
   static constexpr uint32_t kPatchesAt = 0;
   static constexpr uint32_t kRawAt = kPatchesAt + kPatchStages * kPatchBytes;
   static constexpr uint32_t kZerosAt = kRawAt + kRawStages * kRawBytes;
@@ -321,7 +324,8 @@ struct StemTile {
                              panel + pixel(matrix / 2, ptx::lane_id() % 8) * kPixelBytes + chunk * 16);
   }
 
-  // The warpgroup's other panel may be written, and this one read, from here on.
+  // Behind it the panel just written may be stored, and the warpgroup's other one, which the last store has
+  // read, written.
   static RK_DEVICE void swap_panels(uint32_t group) {
     ptx::fence_proxy_async();
     if (stores()) ptx::bulk_wait_read<0>();
