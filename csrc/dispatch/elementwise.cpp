@@ -19,9 +19,9 @@ bool stem_is_fused(const ConvShape& shape, DType dtype) {
 
 // Whether the kernels for sm_90 take it: TMA moves whole 16-byte chunks.
 static bool stem_is_for_sm90(const ConvShape& shape, DType dtype, const void* x, const void* y) {
-  return machine::compute_capability() == 90 && stem_is_fused(shape, dtype) && shape.pad_h == 3 &&
-         shape.pad_w == 3 && aligned_chunks(dtype, shape.w * shape.c, {x}) &&
-         aligned_chunks(dtype, shape.k, {y});
+  return stem_is_fused(shape, dtype) && shape.pad_h == 3 && shape.pad_w == 3 &&
+         aligned_chunks(dtype, shape.w * shape.c, {x}) && aligned_chunks(dtype, shape.k, {y}) &&
+         machine::compute_capability() == 90;
 }
 
 void stem_fprop(const Stem& problem) {
