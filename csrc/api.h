@@ -268,6 +268,22 @@ struct Stem {
 };
 void stem_fprop(const Stem& problem);
 
+// The stem in training: y = conv(x, weight) and moments of the rounded y, on three channels as they are.
+// True when there is a kernel for that on this machine; otherwise the caller pads the channels for
+// conv_fprop.
+bool stem_has_statistics(const ConvShape& shape, DType dtype, const void* x);
+struct StemStatistics {
+  ConvShape shape;
+  DType dtype;
+  const void* x;       // [n, h, w, c]
+  const void* weight;  // [k, r, s, c]
+  void* y;             // [n, p, q, k]
+  float* partials;     // [stem_row_tiles, kMomentsPerTile, k]
+  Stream stream;
+};
+RowTiles stem_row_tiles(const ConvShape& shape);
+void stem_statistics(const StemStatistics& problem);
+
 // y = relu?(affine(x) + residual_affine(residual)), elementwise over [n h w, channels].
 struct BnApply {
   int64_t n, h, w, channels;

@@ -250,7 +250,11 @@ class Matrices:
     def tile(self, elements: np.ndarray, major: str) -> np.ndarray:
         """[mn, k] -> bytes of shared memory, as a tensor map of this swizzle would have placed them."""
         mn, k = np.indices(elements.shape)
-        if major == "k":
+        if major == "k" and self.span == SPANS["plain"]:  # columns of chunks
+            chunk = k * self.size // 16
+            address = (chunk * elements.shape[0] + mn) * 16 + k * self.size % 16
+            total = elements.size * self.size
+        elif major == "k":
             address = mn * self.span + k * self.size
             total = elements.shape[0] * self.span
         else:
@@ -300,7 +304,9 @@ MATRICES = {
     "wgmma_f16_128_k_k": Matrices("f16", 128, "k", "k"),
     "wgmma_f16_72_mn_k": Matrices("f16", 72, "mn", "k"),
     "wgmma_tf32_96_k_k": Matrices("tf32", 96, "k", "k"),
+    "wgmma_f16_96_k_k_plain": Matrices("f16", 96, "k", "k", SPANS["plain"]),
     "wgmma_bf16_128_registers_mn": Matrices("bf16", 128, "registers", "mn"),
+    "wgmma_bf16_120_registers_k_plain": Matrices("bf16", 120, "registers", "k", SPANS["plain"]),
     "wgmma_f16_64_registers_k": Matrices("f16", 64, "registers", "k"),
     "wgmma_tf32_32_registers_k": Matrices("tf32", 32, "registers", "k"),
 }

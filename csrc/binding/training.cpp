@@ -35,6 +35,24 @@ void reduce(const Tensor& partials, Tensor& result, RowTiles tiles, int64_t pixe
                      .stream = current_stream(partials)});
 }
 
+// The stem's, of images and filters whose channels are not padded.
+std::tuple<Tensor, Tensor> stem_statistics(const Tensor& x, const Tensor& weight, const ConvShape& shape,
+                                           DType dtype) {
+  const RowTiles tiles = stem_row_tiles(shape);
+  Tensor y = empty_activation(x, shape.n, shape.k, shape.p(), shape.q());
+  Tensor moments = empty_floats(x, {2, shape.k});
+  Tensor partials = empty_floats(x, {tiles.tiles, kMomentsPerTile, shape.k});
+  rk::stem_statistics({.shape = shape,
+                       .dtype = dtype,
+                       .x = x.const_data_ptr(),
+                       .weight = weight.const_data_ptr(),
+                       .y = y.mutable_data_ptr(),
+                       .partials = partials.mutable_data_ptr<float>(),
+                       .stream = current_stream(x)});
+  reduce(partials, moments, tiles, shape.gemm_m(), true);
+  return {y, moments};
+}
+
 // conv(a, weight) and its batch statistics [2, K]: mean and sum of squared deviations of the rounded output.
 // a is x, or relu(norm(x) + residual), which is returned with its mask if `keep`.
 std::tuple<Tensor, Tensor, Tensor, Tensor> conv_fprop_stats(const Tensor& x, const OptionalTensor& norm,
@@ -69,6 +87,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> conv_fprop_stats(const Tensor& x, con
           conv_fprop_stats(made, std::nullopt, std::nullopt, weight, stride, padding, dilation, false, tf32);
       return {y, moments, a, mask};
     }
+  } else if (stem_has_statistics(shape, dtype, x.const_data_ptr())) {
+    const auto [y, moments] = stem_statistics(x, weight, shape, dtype);
+    return {y, moments, a, mask};
   } else if (pads_channels(shape, dtype)) {
     return conv_fprop_stats(pad_channels(x, kOp), std::nullopt, std::nullopt, pad_channels(weight, kOp),
                             stride, padding, dilation, false, tf32);

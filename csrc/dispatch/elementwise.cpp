@@ -1,7 +1,11 @@
 // BatchNorm, pooling, padding and the stem: problem -> launch.
+#include <stdexcept>
+
 #include "api.h"
 #include "dispatch/problem.h"
 #include "kernels/sm80/launchers.h"
+#include "kernels/sm90/launchers.h"
+#include "machine/device.h"
 
 namespace rk {
 
@@ -13,8 +17,37 @@ bool stem_is_fused(const ConvShape& shape, DType dtype) {
          shape.stride_w == 2 && shape.dilation_h == 1 && shape.dilation_w == 1;
 }
 
+// Whether the kernels for sm_90 take it: TMA moves whole 16-byte chunks.
+static bool stem_is_for_sm90(const ConvShape& shape, DType dtype, const void* x, const void* y) {
+  return stem_is_fused(shape, dtype) && shape.pad_h == 3 && shape.pad_w == 3 &&
+         aligned_chunks(dtype, shape.w * shape.c, {x}) && aligned_chunks(dtype, shape.k, {y}) &&
+         machine::compute_capability() == 90;
+}
+
 void stem_fprop(const Stem& problem) {
-  sm80::launch_stem_fprop(dispatch::fprop_geometry(problem.shape), problem);
+  const tile::ConvGeometry conv = dispatch::fprop_geometry(problem.shape);
+  if (stem_is_for_sm90(problem.shape, problem.dtype, problem.x, problem.y))
+    return sm90::launch_stem_fprop(problem);
+  sm80::launch_stem_fprop(conv, problem);
+}
+
+bool stem_has_statistics(const ConvShape& shape, DType dtype, const void* x) {
+  return shape.n > 0 && shape.k > 0 && shape.p() % sm90::kStemStatisticsRows == 0 &&
+         stem_is_for_sm90(shape, dtype, x, nullptr);
+}
+
+RowTiles stem_row_tiles(const ConvShape& shape) {
+  const int64_t rows = sm90::kStemStatisticsRows / 2;
+  return {.tiles = shape.n * shape.p() / rows, .tile_rows = rows * shape.q()};
+}
+
+void stem_statistics(const StemStatistics& problem) {
+  dispatch::check_indices(problem.shape);
+  if (!stem_has_statistics(problem.shape, problem.dtype, problem.x) ||
+      !stem_is_for_sm90(problem.shape, problem.dtype, problem.x, problem.y)) {
+    throw std::runtime_error("stem_statistics: no kernel for " + describe(problem.shape));
+  }
+  sm90::launch_stem_statistics(problem);
 }
 
 void pad_channels(const PadChannels& problem) {

@@ -9,6 +9,9 @@
 
 namespace rk::dispatch {
 
+// Throws std::runtime_error when an extent does not fit the kernels' 31-bit indices.
+void check_indices(const ConvShape& shape);
+
 // Forward convolution as an implicit GEMM. Throws std::runtime_error when an extent does not fit their 31-bit
 // indices.
 tile::ConvGeometry fprop_geometry(const ConvShape& shape);

@@ -19,7 +19,8 @@ enum class Major : uint8_t { k, mn };
 // written it. With a span of S bytes:
 //
 //   Major::k   rows of S bytes, one for each m or n; `stride` is the distance of groups of eight rows (8 S
-//              where they are packed), `leading` is not used. A k step is 32 bytes further on.
+//              where they are packed), `leading` is not used. A k step is 32 bytes further on. Without
+//              swizzle rows are 16 bytes, and `leading` is the distance of the two halves of a k step.
 //   Major::mn  rows of S bytes, one for each k, S / 2 of m or n in each; `stride` is the distance of groups
 //   of
 //              eight rows, `leading` that of the next S / 2 of m or n. A k step is two groups further on.

@@ -168,7 +168,8 @@ def stage_train(
             "recompute" neither the outputs of a block's last convolution and of its projection nor the cast
             weights: these two convolutions run again in backward.
         on_load: 1x1 convolutions make their input, and BatchNorm's gradient, while they load it; otherwise
-            elementwise passes do, to the same bits with more traffic.
+            elementwise passes do, to the same bits with more traffic; sums over them may be in another order,
+            where another kernel or tile computes them.
         op: the name errors speak of.
 
     Returns:

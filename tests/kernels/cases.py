@@ -59,6 +59,7 @@ NARROW = Shape(1, 72, 12, 12, 64, 3, 3, stride=(2, 1), padding=(1, 1))
 # The same for the stages of half as many 32-bit elements: sixteen, and four of pixels in wgrad.
 NARROW_32 = Shape(1, 56, 12, 18, 64, 3, 3, stride=(2, 1), padding=(1, 1))
 RAGGED = Shape(2, 9, 7, 6, 9, 3, 2, stride=(2, 1), padding=(1, 2), dilation=(1, 2))
+STEM = Shape(2, 3, 63, 56, 72, 7, 7, stride=(2, 2), padding=(3, 3))  # whole units of rows, not of columns
 FEW = Shape(2, 3, 9, 7, 16, 3, 3, stride=(2, 2), padding=(1, 1))  # channels padded to a chunk
 WIDE = Shape(1, 264, 11, 12, 136, 1, 1)  # pointwise: more stages than the ring, ragged words of the mask
 DEEP = Shape(1, 136, 11, 12, 264, 1, 1)  # the same for dgrad
@@ -187,6 +188,11 @@ def cases() -> list[Case]:
     for precision in ("bf16", "f16"):
         found += [*conv_tma(precision), *wgrad_tma(precision)]
         found.append(Case(f"stem-{precision}", conv.stem(precision, 1, 64, 62, 72)))
+        # Rows of x in whole chunks, for sm_90: two bands in each of two images, more strips than the rings
+        # have stages; and units that start a strip early.
+        found.append(Case(f"stem-{precision}-rows", conv.stem(precision, 2, 61, 48, 40)))
+        found.append(Case(f"stem-{precision}-segments", conv.stem(precision, 1, 33, 72, 72), 8))
+        found.append(Case(f"stem_statistics-{precision}", conv.conv_fprop_stats(precision, STEM)))
     for precision in ("bf16", "f16", "f32"):
         for kernel in (passes.normalising, passes.reducing):
             name = f"{kernel.__name__}-{precision}"

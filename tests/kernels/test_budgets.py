@@ -231,9 +231,8 @@ def test_main_loops_have_no_bank_conflicts(precision: str) -> None:
             assert not loop, f"{launch['kernel']}: {loop}"
 
 
-@pytest.mark.parametrize("precision", ["bf16", "f16"])
-def test_stem_computes_each_product_about_once(precision: str) -> None:
-    """The stem pads its depth from 147 to 176 and its tiles from 224 pixels to 256; they fit this image."""
+def stem(precision: str) -> dict:
+    """The launch on one multiprocessor for an image of whole tiles: 56 x 64 outputs, 28 x 32 pooled."""
     draw = Draw(0, DTYPES[precision])
     x, weight = draw.image(1, 3, 112, 128), draw.image(64, 3, 7, 7)
 
@@ -242,13 +241,51 @@ def test_stem_computes_each_product_about_once(precision: str) -> None:
             x, weight, None, None, None, None, 0.0, [2, 2], [3, 3], [1, 1], False
         )
 
-    (launch,) = recorded(call)
-    useful = 56 * 64 * 64 * 147
-    assert launch["macs"] == 28 * 32 // 56 * 256 * 64 * 176
-    assert launch["macs"] <= 1.4 * useful
+    with rk.simulator.multiprocessors(1):
+        (launch,) = recorded(call)
     traffic = launch["global"]
     assert within(traffic["activation"]["unique_read"] * SECTOR, x.numel() * 2)
     assert within(traffic["output"]["unique_written"] * SECTOR, 28 * 32 * 64 * 2)
+    return launch
+
+
+@pytest.mark.parametrize("precision", ["bf16", "f16"])
+def test_stem_computes_each_product_about_once(precision: str) -> None:
+    """The portable stem pads its depth from 147 to 176 and its tiles from 224 pixels to 256."""
+    with rk.simulator.compute_capability(80):
+        launch = stem(precision)
+    assert launch["macs"] == 28 * 32 // 56 * 256 * 64 * 176
+    assert launch["macs"] <= 1.4 * 56 * 64 * 64 * 147
+
+
+@pytest.mark.parametrize("precision", ["bf16", "f16"])
+def test_stem_of_sm90_recomputes_rows_alone(precision: str) -> None:
+    """The same depth, 15 rows for 14; y leaves in whole sectors, and shared memory has no conflicts."""
+    launch = stem(precision)
+    assert launch["kernel"] == f"stem_fprop sm90 {precision}"
+    assert launch["macs"] == 56 // 14 * 15 * 64 * 64 * 176
+    assert launch["macs"] <= 1.3 * 56 * 64 * 64 * 147
+    output = launch["global"]["output"]
+    assert output["requested"] == output["unique_written"]
+    assert not rk.simulator.conflicts(launch)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "f16"])
+def test_stem_in_training_recomputes_nothing(precision: str) -> None:
+    draw = Draw(0, DTYPES[precision])
+    x, weight = draw.image(1, 3, 64, 128), draw.image(64, 3, 7, 7)
+
+    def call() -> None:
+        operators().conv_fprop_stats(x, None, None, weight, [2, 2], [3, 3], [1, 1], False, False)
+
+    launch, _ = recorded(call)
+    assert launch["kernel"] == f"stem_statistics sm90 {precision}"
+    assert launch["macs"] == 32 * 64 * 64 * 176
+    traffic, y = launch["global"], 32 * 64 * 64 * 2
+    assert within(traffic["activation"]["unique_read"] * SECTOR, x.numel() * 2)
+    assert traffic["output"]["requested"] * SECTOR == y
+    assert traffic["partial"]["unique_written"] * SECTOR == 32 // 8 * 64 * 12
+    assert not rk.simulator.conflicts(launch)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "f32"])

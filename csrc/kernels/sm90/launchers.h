@@ -40,10 +40,6 @@ void launch_conv_fprop_f16(const ConvGemm& gemm);
 void launch_conv_dgrad_bf16(const ConvGemm& gemm);
 void launch_conv_dgrad_f16(const ConvGemm& gemm);
 
-// How many of the statistics' row tiles a launch has: those of all phases, each phase's rounded up to whole
-// clusters.
-int64_t conv_row_tiles(ConvTile tile, int64_t rows);
-
 // A tile of conv_wgrad: filters x columns; p: two blocks of a cluster share the columns. The shapes are in
 // conv_wgrad.h.
 enum class WgradTile : uint8_t {
@@ -73,5 +69,12 @@ struct WgradGemm {
 
 void launch_conv_wgrad_bf16(const WgradGemm& gemm);
 void launch_conv_wgrad_f16(const WgradGemm& gemm);
+
+// Padding 3; x's rows and y's pixels in whole 16-byte chunks, both aligned.
+void launch_stem_fprop(const Stem& problem);
+
+// The same, and whole units of rows of y.
+constexpr int64_t kStemStatisticsRows = 16;
+void launch_stem_statistics(const StemStatistics& problem);
 
 }  // namespace rk::sm90

@@ -58,7 +58,9 @@ constexpr Entry kEntries[] = {
     matrix_entry<kF16, 128, k128, kK, kK>("wgmma_f16_128_k_k"),
     matrix_entry<kF16, 72, k128, kMn, kK>("wgmma_f16_72_mn_k"),
     matrix_entry<kTf32, 96, k128, kK, kK>("wgmma_tf32_96_k_k"),
+    matrix_entry<kF16, 96, Swizzle::none, kK, kK>("wgmma_f16_96_k_k_plain"),
     matrix_entry<kBf16, 128, k128, kK, kMn, true>("wgmma_bf16_128_registers_mn"),
+    matrix_entry<kBf16, 120, Swizzle::none, kK, kK, true>("wgmma_bf16_120_registers_k_plain"),
     matrix_entry<kF16, 64, k128, kK, kK, true>("wgmma_f16_64_registers_k"),
     matrix_entry<kTf32, 32, k128, kK, kK, true>("wgmma_tf32_32_registers_k"),
 };

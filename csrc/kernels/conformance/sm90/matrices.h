@@ -26,23 +26,27 @@ using machine::Swizzle;
 // Bytes of a tile of `size` rows or columns and kSteps steps along k, and how the descriptor says it.
 constexpr uint32_t kSteps = 2;
 
-template <Swizzle kSwizzle, Major kMajor>
+template <Swizzle kSwizzle, Major kMajor, uint32_t kSize>
 struct TileLayout {
   static constexpr uint32_t kSpan = machine::span_bytes(kSwizzle);
   static constexpr uint32_t kGroup = 8 * kSpan;  // eight rows of a span
+  static constexpr bool kPlain = kSwizzle == Swizzle::none;
 
-  // k-major: a row for each m or n, wide enough for both steps; mn-major: S / 2 of m or n in a row, a row for
-  // each k.
-  static_assert(kMajor == Major::mn || kSpan >= 64, "two steps along k are 64 bytes");
+  // k-major: a row for each m or n, wide enough for both steps, or without swizzle a column of chunks for
+  // each chunk along k; mn-major: S / 2 of m or n in a row, a row for each k.
+  static_assert(kMajor == Major::k ? kPlain || kSpan >= 64 : !kPlain, "two steps along k are 64 bytes");
   static constexpr uint32_t kDepth = 16 * kSteps;
-  static constexpr uint32_t bytes(uint32_t size) {
-    return kMajor == Major::k ? size * kSpan : (size * 2 + kSpan - 1) / kSpan * kSpan * kDepth;
-  }
+  static constexpr uint32_t kColumn = kSize * 16;
+  static constexpr uint32_t kBytes = kMajor == Major::mn ? (kSize * 2 + kSpan - 1) / kSpan * kSpan * kDepth
+                                     : kPlain            ? 2 * kSteps * kColumn
+                                                         : kSize * kSpan;
   static RK_DEVICE uint64_t descriptor(uint32_t tile, uint32_t step) {
-    if constexpr (kMajor == Major::k) {
-      return machine::matrix_descriptor(kSwizzle, tile + 32 * step, 0, kGroup);
-    } else {
+    if constexpr (kMajor == Major::mn) {
       return machine::matrix_descriptor(kSwizzle, tile + 2 * kGroup * step, kDepth * kSpan, kGroup);
+    } else if constexpr (kPlain) {
+      return machine::matrix_descriptor(kSwizzle, tile + 2 * kColumn * step, kColumn, kGroup);
+    } else {
+      return machine::matrix_descriptor(kSwizzle, tile + 32 * step, 0, kGroup);
     }
   }
 };
@@ -52,12 +56,12 @@ struct TileLayout {
 template <MatrixType kType, int kN, Swizzle kSwizzle, Major kA, Major kB, bool kFromRegisters>
 struct Wgmma {
   using Params = Buffers;
-  using A = TileLayout<kSwizzle, kA>;
-  using B = TileLayout<kSwizzle, kB>;
+  using A = TileLayout<kSwizzle, kA, 64>;
+  using B = TileLayout<kSwizzle, kB, kN>;
   static constexpr const char* kName = "conformance_wgmma";
   static constexpr uint32_t kThreads = 128, kMinBlocks = 1;
-  static constexpr uint32_t kTileA = (A::bytes(64) + 1023) / 1024 * 1024;
-  static constexpr uint32_t kTileB = (B::bytes(kN) + 1023) / 1024 * 1024;
+  static constexpr uint32_t kTileA = (A::kBytes + 1023) / 1024 * 1024;
+  static constexpr uint32_t kTileB = (B::kBytes + 1023) / 1024 * 1024;
   static constexpr uint32_t kSmem = kTileA + kTileB;
   static constexpr uint32_t kInWords = kSmem / 4 + (kFromRegisters ? 4 * kSteps * kThreads : 0);
   static constexpr uint32_t kOutWords = kThreads * kN / 2;
