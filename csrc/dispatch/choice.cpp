@@ -162,8 +162,8 @@ ConvWork conv_work(const ConvTask& task, OnLoad on_load, const std::vector<tile:
 
 int named(const ConvTask& task, const ConvDemands& demands, int compute_capability) {
   for (const int place : {forced_configuration(), tuned_configuration(task)}) {
-    if (place != kChoose && why_not(kConfigurations[static_cast<size_t>(place)], task, demands, geometry(task),
-                                    compute_capability) == nullptr) {
+    if (place != kChoose && why_not(kConfigurations[static_cast<size_t>(place)], task, demands,
+                                    geometry(task), compute_capability) == nullptr) {
       return place;
     }
   }

@@ -55,8 +55,8 @@ std::optional<dispatch::WgradPlan> plan(const ConvWgrad& problem,
   const int64_t chunks = shape.r * shape.s * dispatch::ceil_div(shape.c, 64);
   const dispatch::WgradPlan found =
       dispatch::choose_wgrad_plan(shape.k, chunks, shape.gemm_k(), shape.gemm_m(), sm_count);
-  const int64_t portable = dispatch::portable_wgrad_clocks(
-      portable_split(problem, configuration), configuration, shape.k, shape.gemm_k(), sm_count);
+  const int64_t portable = dispatch::portable_wgrad_clocks(portable_split(problem, configuration),
+                                                           configuration, shape.k, shape.gemm_k(), sm_count);
   return found.clocks <= portable ? std::optional(found) : std::nullopt;
 }
 

@@ -94,7 +94,8 @@ struct ConvGemmKernel {
   static constexpr uint32_t kStageBytes = (kLoadedBytes + 1023) / 1024 * 1024;
   static_assert(!Prologue::kTransforms || kBlocks == 1, "a consumer holds the fragments of 64 rows");
   static constexpr uint32_t kBarriers = 256;  // room for all
-  static constexpr int kStages = std::min<int>(5, (kMostSharedMemory - Epilogue::kMemory - kBarriers) / kStageBytes);
+  static constexpr int kStages =
+      std::min<int>(5, (kMostSharedMemory - Epilogue::kMemory - kBarriers) / kStageBytes);
   static_assert(kStages >= 3, "two stages land while one is multiplied");
   using OperandRing = tile::Ring<kStages, tile::kConsumers * 4, Tile::kCluster>;
 
@@ -167,7 +168,8 @@ struct ConvGemmKernel {
   }
 
   // This block's share of kN columns and kStageDepth channels of a tap: use(where it goes in the tile, where
-  // it lies). In dgrad panels of 64 columns with a row for each position of depth, else a row for each column.
+  // it lies). In dgrad panels of 64 columns with a row for each position of depth, else a row for each
+  // column.
   template <class Use>
   static RK_DEVICE void for_weights(const StageWalk& walk, const Use& use) {
     const int32_t column = walk.tile.first_column();
@@ -296,8 +298,7 @@ struct ConvGemmKernel {
   static RK_DEVICE void run(const Params& p) {
     const uint32_t smem = ptx::smem_base();
     const OperandRing ring = {smem + kBarriersAt};
-    Epilogue epilogue(p.epilogue, smem + kEpilogueAt,
-                      smem + kBarriersAt + OperandRing::kBarrierBytes);
+    Epilogue epilogue(p.epilogue, smem + kEpilogueAt, smem + kBarriersAt + OperandRing::kBarrierBytes);
     const uint32_t warp = ptx::shfl_idx(ptx::warp_id(), 0);  // the compiler sees that it is the warp's
     const uint32_t warpgroup = warp / 4;
     if (ptx::tid_x() == 0) {
@@ -420,8 +421,7 @@ void launch_conv_dgrad(const ConvGemm& gemm) {
   if (gemm.gradient == nullptr)
     return launch_conv_tile<Format, EpilogueKind::backward, tile::AsBoxes<Format>>(gemm, {});
   launch_conv_tile<Format, EpilogueKind::backward, tile::BnGradientBoxes<Format>>(
-      gemm,
-      {.gradient = *gemm.gradient, .dy = static_cast<typename Format::Element*>(gemm.transformed)});
+      gemm, {.gradient = *gemm.gradient, .dy = static_cast<typename Format::Element*>(gemm.transformed)});
 }
 
 }  // namespace rk::sm90

@@ -1,13 +1,14 @@
 // Convolutions to at most 64 channels for sm_90 in bf16 and fp16, forward and backward-data: the weights stay
 // in shared memory, pixels pass by.
 //
-// With 64 columns the tiles of conv_gemm.h read as much of the weights as of the source for every product, 128
-// bytes a clock, and load the weights again for every tile. Here the operands change places: wgmma's m is the
-// 64 channels, its n 192 pixels, which reads 85 bytes a clock; all taps' weights, up to 72 KB (3x3x64), are
-// loaded once a block. A stage is one tap's 64 channels of 192 pixels.
+// With 64 columns the tiles of conv_gemm.h read as much of the weights as of the source for every product,
+// 128 bytes a clock, and load the weights again for every tile. Here the operands change places: wgmma's m is
+// the 64 channels, its n 192 pixels, which reads 85 bytes a clock; all taps' weights, up to 72 KB (3x3x64),
+// are loaded once a block. A stage is one tap's 64 channels of 192 pixels.
 //
-// Persistent, one block an SM. Each of the two consumers has tiles of its own, every other one of the block's,
-// and they take turns: while one multiplies, the other ends its tile. Accumulators lie channels down, pixels across (tile/sm90/transposed_epilogue.h).
+// Persistent, one block an SM. Each of the two consumers has tiles of its own, every other one of the
+// block's, and they take turns: while one multiplies, the other ends its tile. Accumulators lie channels
+// down, pixels across (tile/sm90/transposed_epilogue.h).
 //
 // Bytes from L2 a tile: taps * channels * 192 elements.
 #pragma once
@@ -56,7 +57,8 @@ struct ConvNarrowKernel {
 
   static constexpr int kPixels = kNarrowPixels;
   static constexpr machine::Major kMajorA = kBackward ? machine::Major::mn : machine::Major::k;
-  using Product = tile::WarpgroupProduct<FormatTraits<Format>::kMatrix, 1, kPixels, machine::Major::k, kMajorA>;
+  using Product =
+      tile::WarpgroupProduct<FormatTraits<Format>::kMatrix, 1, kPixels, machine::Major::k, kMajorA>;
   using Epilogue = tile::TransposedEpilogue<Format, kKind, kPixels>;
 
   static constexpr uint32_t kStageBytes = kPixels * tile::kRowBytes;
@@ -73,8 +75,8 @@ struct ConvNarrowKernel {
   static constexpr uint32_t kBarriersAt = kEpilogueAt + Epilogue::kMemory;
   static constexpr uint32_t kSmem = kBarriersAt + kBarriers;
   // Three mbarriers beside those of the rings: the weights have landed; and each consumer's turn, a phase of
-  // which ends when the other one has started its tile's last stage. Without turns a consumer would wait for a phase of a stage that is more than one ahead,
-  // which parities cannot tell from one that is over.
+  // which ends when the other one has started its tile's last stage. Without turns a consumer would wait for
+  // a phase of a stage that is more than one ahead, which parities cannot tell from one that is over.
   static constexpr uint32_t kTurnsAt = kBarriersAt + 8;
   static constexpr uint32_t kRingAt = kTurnsAt + 8 * tile::kConsumers;
   static constexpr uint32_t kEpilogueBarriersAt = kRingAt + PixelRing::kBarrierBytes;
@@ -110,7 +112,8 @@ struct ConvNarrowKernel {
   // ---- warp 0 of the producer, one thread
 
   // Every box of weights: use(its place, where it lies). Box i has 64 channels of the source of tap i /
-  // boxes_of(conv), for all 64 columns; in dgrad a row for each position of depth, else a row for each column.
+  // boxes_of(conv), for all 64 columns; in dgrad a row for each position of depth, else a row for each
+  // column.
   template <class Use>
   static RK_DEVICE void for_weights(const Params& p, const Use& use) {
     const auto boxes = static_cast<uint32_t>(boxes_of(p.conv[0]));

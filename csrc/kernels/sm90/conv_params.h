@@ -115,13 +115,13 @@ inline machine::TensorMap weight_map(const ConvGemm& gemm, machine::ElementType 
   const auto c = static_cast<uint64_t>(backward ? conv.columns : conv.channels);
   const auto taps = static_cast<uint64_t>(gemm.taps);
   return machine::encode_cached({.type = type,
-                          .rank = 3,
-                          .data = gemm.weight,
-                          .extent = {c, taps, k},
-                          .stride = {2 * c, 2 * c * taps},
-                          .box = {tile::kBoxChannels, 1, filters},
-                          .element_stride = {1, 1, 1},
-                          .swizzle = machine::Swizzle::span128});
+                                 .rank = 3,
+                                 .data = gemm.weight,
+                                 .extent = {c, taps, k},
+                                 .stride = {2 * c, 2 * c * taps},
+                                 .box = {tile::kBoxChannels, 1, filters},
+                                 .element_stride = {1, 1, 1},
+                                 .swizzle = machine::Swizzle::span128});
 }
 
 using ConvSpans = std::array<machine::Span, 12>;
@@ -136,26 +136,26 @@ ConvSpans spans_of(const ConvParams<kPhases>& p, bool backward) {
   const int64_t vector_bytes = int64_t{conv.columns} * 4;
   const int64_t output_bytes = conv.output_elements() * 2;
   const int64_t mask_bytes = conv.output_elements() / conv.columns * ((conv.columns + 31) / 32) * 4;
-  return {{{p.source_data, conv.source_elements() * 2, Role::activation, "x"},
-           {p.weight_data, conv.weight_elements() * 2, Role::weight, "weight"},
-           {epilogue.residual, output_bytes, Role::activation, "residual"},
-           {epilogue.residual_mask, mask_bytes, Role::activation, "residual_mask"},
-           {epilogue.mask, mask_bytes, Role::activation, "mask"},
-           {epilogue.y, output_bytes, Role::output, "y"},
-           {statistics.partials,
-            statistics.row_tiles * tile::values_per_channel(statistics.kind) * vector_bytes, Role::partial,
-            "partials"},
-           {statistics.bn_input, output_bytes, Role::activation, "bn_input"},
-           {affine.weight, vector_bytes, Role::vector, "scale"},
-           {affine.bias, vector_bytes, Role::vector, "shift"},
-           {affine.mean, vector_bytes, Role::vector, "mean"},
-           {affine.var, vector_bytes, Role::vector, "var"}}};
+  return {
+      {{p.source_data, conv.source_elements() * 2, Role::activation, "x"},
+       {p.weight_data, conv.weight_elements() * 2, Role::weight, "weight"},
+       {epilogue.residual, output_bytes, Role::activation, "residual"},
+       {epilogue.residual_mask, mask_bytes, Role::activation, "residual_mask"},
+       {epilogue.mask, mask_bytes, Role::activation, "mask"},
+       {epilogue.y, output_bytes, Role::output, "y"},
+       {statistics.partials, statistics.row_tiles * tile::values_per_channel(statistics.kind) * vector_bytes,
+        Role::partial, "partials"},
+       {statistics.bn_input, output_bytes, Role::activation, "bn_input"},
+       {affine.weight, vector_bytes, Role::vector, "scale"},
+       {affine.bias, vector_bytes, Role::vector, "shift"},
+       {affine.mean, vector_bytes, Role::vector, "mean"},
+       {affine.var, vector_bytes, Role::vector, "var"}}};
 }
 
 constexpr int kStageDepth = tile::kBoxChannels;  // channels of a stage
 
-// Everything the stages of a block hold, one after the other: of each tile the taps, of each tap the channels,
-// kStageDepth at a time. TileWalk: exists(), advance(), phase().
+// Everything the stages of a block hold, one after the other: of each tile the taps, of each tap the
+// channels, kStageDepth at a time. TileWalk: exists(), advance(), phase().
 template <class Params, class TileWalk>
 struct StageWalk {
   const Params& p;
@@ -166,7 +166,9 @@ struct StageWalk {
   RK_DEVICE StageWalk(const Params& params, const TileWalk& first) : p(params), tile(first) { skip_empty(); }
   RK_DEVICE bool exists() const { return tile.exists(); }
   RK_DEVICE const tile::ConvGeometry& conv() const { return p.conv[phase]; }
-  RK_DEVICE int32_t tap() const { return p.taps[phase].first + h * p.taps[phase].step_h + w * p.taps[phase].step_w; }
+  RK_DEVICE int32_t tap() const {
+    return p.taps[phase].first + h * p.taps[phase].step_h + w * p.taps[phase].step_w;
+  }
   RK_DEVICE void advance() {
     channel += kStageDepth;
     if (channel < conv().channels) return;

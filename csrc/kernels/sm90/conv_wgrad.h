@@ -370,13 +370,13 @@ struct ConvWgradKernel {
 inline machine::TensorMap matrix_map(machine::ElementType type, const void* data, int64_t rows,
                                      int32_t columns, uint32_t box_rows) {
   return machine::encode_cached({.type = type,
-                          .rank = 2,
-                          .data = data,
-                          .extent = {static_cast<uint64_t>(columns), static_cast<uint64_t>(rows)},
-                          .stride = {static_cast<uint64_t>(columns) * 2},
-                          .box = {64, box_rows},
-                          .element_stride = {1, 1},
-                          .swizzle = machine::Swizzle::span128});
+                                 .rank = 2,
+                                 .data = data,
+                                 .extent = {static_cast<uint64_t>(columns), static_cast<uint64_t>(rows)},
+                                 .stride = {static_cast<uint64_t>(columns) * 2},
+                                 .box = {64, box_rows},
+                                 .element_stride = {1, 1},
+                                 .swizzle = machine::Swizzle::span128});
 }
 
 inline machine::TensorMap window_map(machine::ElementType type, const void* data,

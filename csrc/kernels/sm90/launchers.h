@@ -29,8 +29,8 @@ struct ConvGemm {
   const BnGradient* gradient;  // dgrad: BatchNorm's gradient of source is multiplied; or null
   void* transformed;           // what is multiplied, written too; fprop: or null
   uint32_t* transformed_mask;  // fprop: bit = channel, set where transformed > 0; or null
-  const void* weight;  // [k, r, s, c], in dgrad too
-  int32_t taps;        // r s
+  const void* weight;          // [k, r, s, c], in dgrad too
+  int32_t taps;                // r s
   tile::Epilogue epilogue;
   Stream stream;
 };

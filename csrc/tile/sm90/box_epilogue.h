@@ -101,7 +101,9 @@ class BoxEpilogue {
     return first_row + (static_cast<int32_t>(consumer) * kBlocks + block) * kBoxRows;
   }
 
-  static RK_DEVICE uint32_t slab() { return warp_of_consumer() * kSlabRows; }  // the warp's first row in a box
+  static RK_DEVICE uint32_t slab() {
+    return warp_of_consumer() * kSlabRows;
+  }  // the warp's first row in a box
 
   // ---- one box: 64 rows from `row` on, 64 channels from `channel` on
 

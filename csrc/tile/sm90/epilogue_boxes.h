@@ -1,6 +1,6 @@
-// What a convolution's epilogue on sm_90 has in shared memory: boxes of 64 pixels and 64 channels, two that go
-// out to y in turn, and, in a ring, those that a producer brings: of the residual and of BatchNorm's input.
-// Each consumer has its own.
+// What a convolution's epilogue on sm_90 has in shared memory: boxes of 64 pixels and 64 channels, two that
+// go out to y in turn, and, in a ring, those that a producer brings: of the residual and of BatchNorm's
+// input. Each consumer has its own.
 #pragma once
 
 #include <cstdint>

@@ -2,8 +2,8 @@
 // channels, eight values a lane.
 //
 // With g = lane / 4 and t = lane % 4, values 0 and 1 are row g, channels 2t and 2t + 1 of the first chunk; 2
-// and 3 the same of row g + 8; 4 to 7 the same of the second chunk. That is a fragment of A, and two groups of
-// eight columns of the accumulators.
+// and 3 the same of row g + 8; 4 to 7 the same of the second chunk. That is a fragment of A, and two groups
+// of eight columns of the accumulators.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +19,8 @@ namespace rk::tile {
 
 constexpr int kSlabRows = 16;  // of a warp
 
-// The address that ldmatrix and stmatrix want from this lane for chunks `chunk` and `chunk + 1` of the 16 rows
-// from `row` on.
+// The address that ldmatrix and stmatrix want from this lane for chunks `chunk` and `chunk + 1` of the 16
+// rows from `row` on.
 RK_DEVICE uint32_t matrix_row(uint32_t box, uint32_t row, uint32_t chunk) {
   const uint32_t lane = ptx::lane_id();
   return box + swizzled(row + lane % kSlabRows, chunk + lane / kSlabRows);

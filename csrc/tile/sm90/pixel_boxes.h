@@ -1,9 +1,9 @@
 // Rows of a convolution's implicit GEMM as boxes that TMA copies: 64 channels (128 bytes, one row of a tile)
 // of the pixels of consecutive GEMM rows.
 //
-// Of the source the pixels are those that one tap sees, found by an im2col map whose walk is that of the rows;
-// of the output and what has its shape, the rows' own pixels: of all of them, or of one phase of dgrad. Where
-// row m is simply pixel m, the map is that of a matrix.
+// Of the source the pixels are those that one tap sees, found by an im2col map whose walk is that of the
+// rows; of the output and what has its shape, the rows' own pixels: of all of them, or of one phase of dgrad.
+// Where row m is simply pixel m, the map is that of a matrix.
 #pragma once
 
 #include <cstdint>
@@ -53,13 +53,13 @@ constexpr bool has_window_map(const ConvAxis& axis) {
 inline machine::TensorMap matrix_map(machine::ElementType type, const void* data, int64_t rows,
                                      int32_t channels, uint32_t box_rows) {
   return machine::encode_cached({.type = type,
-                          .rank = 2,
-                          .data = data,
-                          .extent = {static_cast<uint64_t>(channels), static_cast<uint64_t>(rows)},
-                          .stride = {static_cast<uint64_t>(channels) * 2},
-                          .box = {kBoxChannels, box_rows},
-                          .element_stride = {1, 1},
-                          .swizzle = machine::Swizzle::span128});
+                                 .rank = 2,
+                                 .data = data,
+                                 .extent = {static_cast<uint64_t>(channels), static_cast<uint64_t>(rows)},
+                                 .stride = {static_cast<uint64_t>(channels) * 2},
+                                 .box = {kBoxChannels, box_rows},
+                                 .element_stride = {1, 1},
+                                 .swizzle = machine::Swizzle::span128});
 }
 
 // The source; without taps there is nothing to load and any map will do.
@@ -126,11 +126,11 @@ RK_DEVICE void load_source(uint32_t box, const machine::TensorMap& map, uint32_t
                            const ConvGeometry& conv, const PixelRow& row, int32_t channel, int32_t h,
                            int32_t w) {
   if (dense_source(conv)) return ptx::tma_load(box, map, mbarrier, {channel, row.m});
-  ptx::tma_load_im2col(box, map, mbarrier,
-                       {channel, row.j * conv.w.row_step + window_start(conv.w),
-                        row.i * conv.h.row_step + window_start(conv.h), row.n},
-                       {static_cast<uint16_t>(window_offset(conv.w, w)),
-                        static_cast<uint16_t>(window_offset(conv.h, h))});
+  ptx::tma_load_im2col(
+      box, map, mbarrier,
+      {channel, row.j * conv.w.row_step + window_start(conv.w),
+       row.i * conv.h.row_step + window_start(conv.h), row.n},
+      {static_cast<uint16_t>(window_offset(conv.w, w)), static_cast<uint16_t>(window_offset(conv.h, h))});
 }
 
 RK_DEVICE void load_output(uint32_t box, const machine::TensorMap& map, uint32_t mbarrier,

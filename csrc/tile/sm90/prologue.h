@@ -1,5 +1,5 @@
-// What a convolution on sm_90 makes of its source between shared memory and the product: tile/prologue.h, from
-// fragments.
+// What a convolution on sm_90 makes of its source between shared memory and the product: tile/prologue.h,
+// from fragments.
 //
 //   AsBoxes           the source, which wgmma reads where TMA has put it
 //   NormalisedBoxes     a = round(relu?(affine(x) + residual))                         fprop
@@ -10,8 +10,9 @@
 // the result back into the stage as well, from where TMA writes it to memory: the bits are those that an
 // elementwise pass would have written.
 //
-// Rows past the last pixel are transformed too, into what nobody reads; channels come in whole boxes. Only for
-// convolutions in which row m of the GEMM is pixel m of the source: so there is no padding to be left alone.
+// Rows past the last pixel are transformed too, into what nobody reads; channels come in whole boxes. Only
+// for convolutions in which row m of the GEMM is pixel m of the source: so there is no padding to be left
+// alone.
 //
 // A prologue says what it is: kTransforms; kSources, with the second of the first's shape; kVectors.
 #pragma once
@@ -174,8 +175,7 @@ class BnGradientBoxes {
     read_stage_vector(vectors, 3, chunk, tilt);
     mask_.apply(chunk, values);
     RK_UNROLL
-    for (int e = 0; e < 8; ++e)
-      values[e] = (values[e] - offset[e] - (x[e] - mean[e]) * tilt[e]) * slope[e];
+    for (int e = 0; e < 8; ++e) values[e] = (values[e] - offset[e] - (x[e] - mean[e]) * tilt[e]) * slope[e];
     pack_fragment<Format>(values, word);
   }
   RK_DEVICE void write_mask(int32_t) const {}

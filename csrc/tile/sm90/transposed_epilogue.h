@@ -1,9 +1,9 @@
 // The end of a convolution on sm_90 whose accumulators lie the other way round: channels down, pixels across.
 //
 // As box_epilogue.h, with these differences. A thread holds two channels, g and g + 8 of its warp's sixteen,
-// and all its coefficients are theirs; the boxes in shared memory are pixels by channels as ever, and ldmatrix
-// and stmatrix transpose on the way. Statistics stay in the thread until the tile ends; then the four lanes
-// that share two channels merge theirs, and no other warp has any of them.
+// and all its coefficients are theirs; the boxes in shared memory are pixels by channels as ever, and
+// ldmatrix and stmatrix transpose on the way. Statistics stay in the thread until the tile ends; then the
+// four lanes that share two channels merge theirs, and no other warp has any of them.
 #pragma once
 
 #include <cstdint>

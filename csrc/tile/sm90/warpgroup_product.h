@@ -1,8 +1,8 @@
 // A warpgroup's share of a tile product by wgmma: acc[64 kBlocks x kN] += A[64 kBlocks x 64] B[kN x 64]^T, 64
 // being the sixteen-bit elements of a 128-byte row: one stage of depth.
 //
-// An operand is a tile of swizzled rows, one for each row or column of acc (Major::k), or, where memory has it
-// the other way round, panels of 64 of them with a row for each of the 64 positions of depth (Major::mn).
+// An operand is a tile of swizzled rows, one for each row or column of acc (Major::k), or, where memory has
+// it the other way round, panels of 64 of them with a row for each of the 64 positions of depth (Major::mn).
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ namespace rk::tile {
 template <machine::MatrixType kType, int kBlocks, int kN, machine::Major kMajorB,
           machine::Major kMajorA = machine::Major::k>
 class WarpgroupProduct {
-  static constexpr uint32_t kGroup = 8 * kRowBytes;   // eight rows, after which the swizzle starts over
+  static constexpr uint32_t kGroup = 8 * kRowBytes;  // eight rows, after which the swizzle starts over
   static constexpr uint32_t kDepth = 64;
   static_assert(kMajorA == machine::Major::k || kBlocks == 1, "panels of A hold one block");
 
