@@ -84,11 +84,18 @@ const char* why_not_narrow(const ConvTask& task) {
 const char* why_not_sm90(const Configuration& configuration, const ConvTask& task, const ConvDemands& demands,
                          const std::vector<tile::ConvGeometry>& phases, int compute_capability) {
   if (compute_capability != 90) return "the GPU is not of compute capability 9.0";
-  if (task.operation == Operation::wgrad) return "conv_wgrad has no such tile";
+  if (configuration.plans_wgrad() != (task.operation == Operation::wgrad))
+    return task.operation == Operation::wgrad ? "conv_wgrad has no such tile" : "the kernel is conv_wgrad's";
   if (task.dtype == DType::f32) return "only bfloat16 and float16";
   if (demands.residual_view) return "the residual is not of the output's shape";
   if (!whole_chunks(task, true) || !whole_chunks(task, false)) return "channels are not multiples of 8";
   if (!demands.aligned_source || !demands.aligned_rest) return "a tensor is not aligned to 16 bytes";
+  if (configuration.plans_wgrad()) {
+    if (demands.on_load != OnLoad::nothing) return "conv_wgrad makes nothing on load";
+    return wgrad_tma_covers(task.dtype, true, conv_is_pointwise(task.shape), phases.front())
+               ? nullptr
+               : "tensor maps cannot state the window";
+  }
   if (configuration.keeps_weights()) {
     if (demands.on_load != OnLoad::nothing) return "no room to make anything on load";
     if (const char* reason = why_not_narrow(task)) return reason;
@@ -144,6 +151,7 @@ ConvWork conv_work(const ConvTask& task, OnLoad on_load, const std::vector<tile:
                    .bytes = 0,
                    .weights = shape.weight_elements(),
                    .sources = on_load == OnLoad::two ? 2 : 1,
+                   .chunks = shape.r * shape.s * ceil_div(shape.c, 64),
                    .phases = {}};
   int64_t source = 0, output = 0;
   for (const tile::ConvGeometry& phase : phases) {
@@ -160,23 +168,15 @@ ConvWork conv_work(const ConvTask& task, OnLoad on_load, const std::vector<tile:
   return work;
 }
 
-int named(const ConvTask& task, const ConvDemands& demands, int compute_capability) {
-  for (const int place : {forced_configuration(), tuned_configuration(task)}) {
-    if (place != kChoose && why_not(kConfigurations[static_cast<size_t>(place)], task, demands,
-                                    geometry(task), compute_capability) == nullptr) {
-      return place;
-    }
-  }
-  return kChoose;
-}
-
 int choose(const ConvTask& task, const ConvDemands& demands, int compute_capability) {
-  if (const int place = named(task, demands, compute_capability); place != kChoose) return place;
   const std::vector<tile::ConvGeometry> phases = geometry(task);
   const auto legal = [&](int place) {
     return why_not(kConfigurations[static_cast<size_t>(place)], task, demands, phases, compute_capability) ==
            nullptr;
   };
+  for (const int wanted : {forced_configuration(), tuned_configuration(task)}) {
+    if (wanted != kChoose && legal(wanted)) return wanted;
+  }
   const int portable = portable_configuration(portable_tile(task, demands));
   const int all = static_cast<int>(kConfigurations.size()), hopper = static_cast<int>(kConvTiles.size());
   bool sm90 = false;
@@ -184,6 +184,16 @@ int choose(const ConvTask& task, const ConvDemands& demands, int compute_capabil
   if (!sm90) return portable;
 
   const ConvWork work = conv_work(task, demands.on_load, phases);
+  if (task.operation == Operation::wgrad) {  // by an estimate of its own, which knows more of wgrad
+    const Gemm& gemm = work.phases.front();
+    const Configuration& tile = kConfigurations[static_cast<size_t>(portable)];
+    const WgradSplit cut = split_wgrad(ceil_div(gemm.rows, tile.rows) * ceil_div(gemm.columns, tile.columns),
+                                       gemm.depth(), tile.blocks_per_sm, task.sm_count);
+    const int64_t clocks = portable_wgrad_clocks(cut, tile, gemm.rows, gemm.columns, task.sm_count);
+    const WgradPlan plan =
+        choose_wgrad_plan(gemm.rows, work.chunks, gemm.columns, gemm.depth(), task.sm_count);
+    return plan.clocks <= clocks ? kPlannedWgrad : portable;
+  }
   const Gpu gpu = h200(task.sm_count);
   const auto costs = [&](int place) { return cost(kConfigurations[static_cast<size_t>(place)], work, gpu); };
   int best = portable;

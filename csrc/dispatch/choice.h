@@ -26,9 +26,6 @@ const char* why_not(const Configuration& configuration, const ConvTask& task, co
 // What the cost model counts.
 ConvWork conv_work(const ConvTask& task, OnLoad on_load, const std::vector<tile::ConvGeometry>& phases);
 
-// The place of the configuration that is forced, or tuned, if it can compute the problem; else kChoose.
-int named(const ConvTask& task, const ConvDemands& demands, int compute_capability);
-
 // The place of the chosen configuration. Where no kernel of sm_90 can, the portable tile is chosen by
 // conv_tile_choice.h alone: the same on every GPU of as many multiprocessors.
 int choose(const ConvTask& task, const ConvDemands& demands, int compute_capability);

@@ -17,10 +17,11 @@ struct Configuration {
   std::string_view name;
   Kernels kernels;
   uint8_t tile;           // of sm80::ConvTile or of sm90::ConvTile
-  int64_t rows, columns;  // of the tile, in the GEMM
+  int64_t rows, columns;  // of the tile, in the GEMM; 0: conv_wgrad's, as conv_wgrad_choice.h plans it
   int64_t blocks_per_sm;  // resident at once on sm_90
   int64_t cluster;        // blocks that share what they load of the weights; 0: a block keeps them all
 
+  constexpr bool plans_wgrad() const { return rows == 0; }
   constexpr bool keeps_weights() const { return cluster == 0; }
   constexpr sm80::ConvTile sm80_tile() const { return static_cast<sm80::ConvTile>(tile); }
   constexpr sm90::ConvTile sm90_tile() const { return static_cast<sm90::ConvTile>(tile); }
@@ -41,7 +42,7 @@ constexpr Configuration hopper(std::string_view name, sm90::ConvTile tile, int64
 
 }  // namespace configurations
 
-inline constexpr std::array<Configuration, 9> kConfigurations = {{
+inline constexpr std::array<Configuration, 10> kConfigurations = {{
     configurations::portable("sm80/128x128", sm80::ConvTile::t128x128),
     configurations::portable("sm80/128x64", sm80::ConvTile::t128x64),
     configurations::portable("sm80/64x64", sm80::ConvTile::t64x64),
@@ -51,6 +52,7 @@ inline constexpr std::array<Configuration, 9> kConfigurations = {{
     configurations::hopper("sm90/256x64", sm90::ConvTile::t256x64, 256, 64),
     configurations::hopper("sm90/128x64", sm90::ConvTile::t128x64, 128, 64),
     configurations::hopper("sm90/192x64", sm90::ConvTile::t192x64, 192, 64, 0),
+    configurations::hopper("sm90/wgrad", {}, 0, 0, 1),
 }};
 static_assert(
     [] {
@@ -70,6 +72,9 @@ constexpr int find_configuration(std::string_view name) {
   }
   return kChoose;
 }
+
+constexpr int kPlannedWgrad = find_configuration("sm90/wgrad");
+static_assert(kConfigurations[static_cast<size_t>(kPlannedWgrad)].plans_wgrad());
 
 constexpr int portable_configuration(sm80::ConvTile tile) { return static_cast<int>(tile); }
 

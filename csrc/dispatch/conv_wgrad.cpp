@@ -40,24 +40,13 @@ dispatch::WgradSplit portable_split(const ConvWgrad& problem, const dispatch::Co
   return dispatch::split_wgrad(tiles, shape.gemm_m(), configuration.blocks_per_sm, machine::sm_count());
 }
 
-// sm_90's plan if its kernel can run the problem and is estimated to be no slower than the portable one, and
-// no configuration is forced or tuned.
+// sm_90's plan, if that is the configuration.
 std::optional<dispatch::WgradPlan> plan(const ConvWgrad& problem,
                                         const dispatch::Configuration& configuration) {
+  if (!configuration.plans_wgrad()) return std::nullopt;
   const ConvShape& shape = problem.shape;
-  const int64_t sm_count = machine::sm_count();
-  if (machine::compute_capability() != 90 || problem.normalise != nullptr ||
-      dispatch::named(task_of(problem), demands_of(problem), dispatch::usable_capability()) != kChoose ||
-      !dispatch::wgrad_tma_covers(problem.dtype, is_vector(problem), conv_is_pointwise(shape),
-                                  dispatch::fprop_geometry(shape))) {
-    return std::nullopt;
-  }
   const int64_t chunks = shape.r * shape.s * dispatch::ceil_div(shape.c, 64);
-  const dispatch::WgradPlan found =
-      dispatch::choose_wgrad_plan(shape.k, chunks, shape.gemm_k(), shape.gemm_m(), sm_count);
-  const int64_t portable = dispatch::portable_wgrad_clocks(portable_split(problem, configuration),
-                                                           configuration, shape.k, shape.gemm_k(), sm_count);
-  return found.clocks <= portable ? std::optional(found) : std::nullopt;
+  return dispatch::choose_wgrad_plan(shape.k, chunks, shape.gemm_k(), shape.gemm_m(), machine::sm_count());
 }
 
 void launch(const dispatch::WgradPlan& found, const ConvWgrad& problem) {
@@ -111,11 +100,12 @@ int64_t conv_wgrad_splits(const ConvWgrad& problem) {
 void conv_wgrad(const ConvWgrad& problem) {
   const dispatch::Configuration& configuration = dispatch::configuration_of(problem);
   const std::optional<dispatch::WgradPlan> found = plan(problem, configuration);
-  const dispatch::WgradSplit cut = portable_split(problem, configuration);
+  const dispatch::WgradSplit cut = found ? dispatch::WgradSplit{found->splits, found->pixels_per_split}
+                                         : portable_split(problem, configuration);
   found ? launch(*found, problem) : launch(cut, configuration, problem);
   const ConvShape& shape = problem.shape;
   sm80::launch_reduce_splits({.partials = problem.partials,
-                              .splits = found ? found->splits : cut.splits,
+                              .splits = cut.splits,
                               .rows = shape.k * shape.r * shape.s,
                               .padded = shape.c,
                               .channels = problem.dw_channels,

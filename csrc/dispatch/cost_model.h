@@ -16,6 +16,7 @@
 
 #include "api.h"
 #include "dispatch/configuration.h"
+#include "dispatch/conv_wgrad_choice.h"
 
 namespace rk::dispatch {
 
@@ -60,6 +61,7 @@ struct ConvWork {
   int64_t bytes;             // of the operands, each once
   int64_t weights;           // elements
   int64_t sources;           // of what is multiplied: 1, or 2 that make it on load
+  int64_t chunks;            // of wgrad's columns: pieces of 64 channels of one tap
   std::vector<Gemm> phases;  // the deepest first; wgrad's: filters x (r s c), over the pixels
 };
 
@@ -106,7 +108,20 @@ constexpr int64_t issued_depth(const Configuration& configuration, const Gemm& g
   return ceil_div(gemm.depth(), stage) * stage;
 }
 
-inline Cost cost(const Configuration& configuration, const ConvWork& work, const Gpu& gpu) {
+// The configuration with the tile that is planned for the work.
+inline Configuration with_plan(Configuration configuration, const WgradPlan& plan) {
+  configuration.rows = plan.traits.m;
+  configuration.columns = plan.traits.n;
+  return configuration;
+}
+
+inline Cost cost(const Configuration& chosen, const ConvWork& work, const Gpu& gpu) {
+  WgradPlan plan = {};
+  if (chosen.plans_wgrad()) {
+    const Gemm& gemm = work.phases.front();
+    plan = choose_wgrad_plan(gemm.rows, work.chunks, gemm.columns, gemm.depth(), gpu.sm_count);
+  }
+  const Configuration configuration = chosen.plans_wgrad() ? with_plan(chosen, plan) : chosen;
   const auto real = [](int64_t value) { return static_cast<double>(value); };
   const double item = real(element_bytes(work.dtype));
   int64_t tiles = 0, depth = 0, busiest = 0;  // depth: of all tiles, of those of one multiprocessor
@@ -119,7 +134,9 @@ inline Cost cost(const Configuration& configuration, const ConvWork& work, const
     const int64_t loads = configuration.keeps_weights() ? std::min(clusters, gpu.sm_count) : clusters;
     int64_t added = down * across, issued = issued_depth(configuration, gemm, work.dtype);
     if (work.operation == Operation::wgrad) {
-      const WgradSplit split = split_wgrad(added, gemm.depth(), configuration.blocks_per_sm, gpu.sm_count);
+      const WgradSplit split =
+          chosen.plans_wgrad() ? WgradSplit{.splits = plan.splits, .pixels_per_split = plan.pixels_per_split}
+                               : split_wgrad(added, gemm.depth(), configuration.blocks_per_sm, gpu.sm_count);
       added *= split.splits;
       issued = split.pixels_per_split;
       // Partials are written and read.

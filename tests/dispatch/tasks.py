@@ -14,7 +14,8 @@ PORTABLE = ("sm80/128x128", "sm80/128x64", "sm80/64x64")
 HOPPER = ("sm90/128x256", "sm90/256x128", "sm90/128x128", "sm90/256x64")  # of any convolution
 ON_LOAD = "sm90/128x64"  # for what is made on load alone
 KEPT = "sm90/192x64"  # for up to 64 channels, whose weights stay in shared memory
-SM_90 = (*HOPPER, ON_LOAD, KEPT)
+WGRAD = "sm90/wgrad"  # whose tile is planned
+SM_90 = (*HOPPER, ON_LOAD, KEPT, WGRAD)
 TILES = {name: tuple(map(int, name.partition("/")[2].split("x"))) for name in (*PORTABLE, *HOPPER)}
 CONVOLUTIONS = [conv for conv in problems.convolutions(["resnet50"]) if conv.c > 3]
 

@@ -16,6 +16,15 @@ pytestmark = pytest.mark.skipif(
 )
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def sm_80():
+    """A GPU with few configurations."""
+    with rk.simulator.compute_capability(80):
+        yield
+
+
 CONV = Conv(32, 9, 9, 72, 3, 1, ("bn_relu",), {"a network": 1})
 
 
