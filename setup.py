@@ -44,7 +44,7 @@ SANITIZERS = (
     f" -g -fsanitize={SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer" if SANITIZE else ""
 )
 NVCC_FLAGS = (
-    "-O3 -std=c++20 -fmad=false --expt-relaxed-constexpr -lineinfo -Xptxas -v --threads 2 "
+    "-O3 -std=c++20 -fmad=false --expt-relaxed-constexpr -lineinfo -Xptxas -v --threads 2 --compress-mode=size "
     "-Werror all-warnings -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wno-unknown-pragmas,-Werror"
 )
 SM90A = "-gencode arch=compute_90a,code=sm_90a"

@@ -232,16 +232,8 @@ struct ConvGemmKernel {
     prologue.begin(row + static_cast<int32_t>(slab + ptx::lane_id() / 4), conv.gemm_m());
     prologue.prefetch(0);
     typename Product::Fragments fragments;
-    typename OperandRing::Position previous = at;
-    const auto finish_previous = [&] {
-      product.wait(fragments);
-      if (writes && tile::leads_consumer()) ptx::bulk_wait_read<0>();
-      ptx::warp_sync();
-      ring.release(previous);
-    };
     for (int32_t channel = 0; channel < conv.channels; channel += kStageDepth) {
       ring.await(at);
-      if (channel != 0) finish_previous();
       const uint32_t stage = stages + at.stage * kStageBytes;
       const uint32_t source = stage + consumer * tile::kBoxBytes;
       RK_UNROLL
@@ -265,19 +257,21 @@ struct ConvGemmKernel {
           ptx::bulk_commit();
         }
       }
-      prologue.prefetch(channel + kStageDepth);
       product.start(fragments, stage + kSourceBytes);
-      previous = at;
+      prologue.prefetch(channel + kStageDepth);
+      product.wait(fragments);
+      if (writes && tile::leads_consumer()) ptx::bulk_wait_read<0>();
+      ptx::warp_sync();
+      ring.release(at);
       at.advance();
     }
-    finish_previous();
   }
 
   static RK_DEVICE void consume(const Params& p, Epilogue& epilogue, const OperandRing& ring, uint32_t stages,
                                 uint32_t consumer) {
     typename OperandRing::Position at;
     // Elsewhere the first stage says that the kernels before have ended; a phase may have no stages.
-    if constexpr (kPhases > 1) ptx::griddep_wait();
+    if constexpr (kPhases > 1 || Prologue::kReadsAhead) ptx::griddep_wait();
     for (TileWalk tile(p); tile.exists(); tile.advance()) {
       const int phase = tile.phase();
       const tile::ConvGeometry& conv = p.conv[phase];

@@ -237,6 +237,7 @@ struct StemTile {
         spread_row(smem + kRawAt + from.stage * kRawBytes, smem + kPatchesAt + to.stage * kPatchBytes, row);
       }
       ptx::fence_proxy_async();
+      ptx::warp_sync();
       raw().release(from);
       patches().publish(to);
       from.advance();
