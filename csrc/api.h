@@ -154,7 +154,7 @@ struct ConvDgrad {
   bool tf32;
   const void* dy;        // [n, p, q, k]
   const void* weight;    // [k, r, s, c]
-  void* transposed;      // workspace: the weights' size
+  void* transposed;      // workspace: the weights' size, if conv_dgrad_transposes
   const void* residual;  // gradient that arrives beside dy's, or null
   ResidualView residual_view;
   const uint32_t* residual_mask;  // what of it arrives, as mask, or null
@@ -175,6 +175,7 @@ struct ConvDgrad {
 void conv_dgrad(const ConvDgrad& problem);
 int choose_configuration(const ConvDgrad& problem);
 int64_t conv_dgrad_row_tiles(const ConvDgrad& problem);
+bool conv_dgrad_transposes(const ConvDgrad& problem);  // whether it multiplies transposed weights
 
 // dw = sum over pixels of dy a^T, in float32 over a fixed number of ranges of pixels, added in order, rounded
 // last; a is x, or normalise(x).

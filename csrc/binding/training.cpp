@@ -173,14 +173,12 @@ std::tuple<Tensor, Tensor, Tensor> conv_dgrad(const Tensor& g, const OptionalTen
       return {made, made_sums, dy};
     }
   }
-  Tensor transposed =
-      torch::stable::empty({shape.weight_elements()}, g.scalar_type(), std::nullopt, g.device());
   ConvDgrad problem = {.shape = shape,
                        .dtype = dtype,
                        .tf32 = tf32,
                        .dy = g.const_data_ptr(),
                        .weight = weight.const_data_ptr(),
-                       .transposed = transposed.mutable_data_ptr(),
+                       .transposed = nullptr,
                        .residual = pointer(residual),
                        .residual_view = view,
                        .residual_mask = residual ? mask_pointer(*residual, residual_mask, kOp) : nullptr,
@@ -193,11 +191,14 @@ std::tuple<Tensor, Tensor, Tensor> conv_dgrad(const Tensor& g, const OptionalTen
                        .stream = current_stream(g),
                        .gradient = coefficients ? &gradient : nullptr,
                        .gradient_out = coefficients ? dy.mutable_data_ptr() : nullptr};
+  problem.configuration = choose_configuration(problem);
+  Tensor transposed = torch::stable::empty({conv_dgrad_transposes(problem) ? shape.weight_elements() : 0},
+                                           g.scalar_type(), std::nullopt, g.device());
+  problem.transposed = transposed.mutable_data_ptr();
   if (!bn_input) {
     rk::conv_dgrad(problem);
     return {dx, sums, dy};
   }
-  problem.configuration = choose_configuration(problem);
   const int64_t tiles = conv_dgrad_row_tiles(problem);
   Tensor partials = empty_floats(g, {tiles, kSumsPerTile, shape.c});
   problem.partials = partials.mutable_data_ptr<float>();

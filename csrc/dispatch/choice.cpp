@@ -67,16 +67,13 @@ const char* why_not_on_load(sm90::ConvTile tile, const ConvTask& task, OnLoad on
   return nullptr;
 }
 
-// The tile whose weights stay in shared memory: all taps of all channels, in boxes of 64 x 64, of which there
-// is room for so many (kernels/sm90/conv_tiles.h).
-constexpr int64_t kNarrowWeightBoxes = 9;
-
+// The tile whose weights stay in shared memory: all taps of all channels.
 const char* why_not_narrow(const ConvTask& task) {
   const ConvShape& shape = task.shape;
   const bool fprop = task.operation == Operation::fprop;
   const int64_t columns = fprop ? shape.k : shape.c, channels = fprop ? shape.c : shape.k;
   if (columns > 64) return "the tile is for at most 64 channels of the output";
-  if (shape.r * shape.s * ceil_div(channels, 64) > kNarrowWeightBoxes)
+  if (shape.r * shape.s * ceil_div(channels, 64) > sm90::kNarrowWeightBoxes)
     return "the weights do not fit beside the stages";
   return nullptr;
 }
@@ -209,8 +206,6 @@ int choose(const ConvTask& task, const ConvDemands& demands, int compute_capabil
   return best;
 }
 
-int usable_capability() { return kSm90Gemm ? machine::compute_capability() : 80; }
-
 int64_t row_tiles(const Configuration& configuration, const std::vector<tile::ConvGeometry>& phases) {
   int64_t tiles = 0;
   for (const tile::ConvGeometry& phase : phases) tiles += ceil_div(phase.gemm_m(), configuration.rows);
@@ -221,7 +216,7 @@ int64_t row_tiles(const Configuration& configuration, const std::vector<tile::Co
 
 std::vector<ConvPrediction> predict_conv(const ConvTask& task, const ConvDemands& demands,
                                          int compute_capability) {
-  if (compute_capability == kThisMachine) compute_capability = dispatch::usable_capability();
+  if (compute_capability == kThisMachine) compute_capability = machine::compute_capability();
   const std::vector<tile::ConvGeometry> phases = dispatch::geometry(task);
   const dispatch::ConvWork work = dispatch::conv_work(task, demands.on_load, phases);
   const size_t chosen = static_cast<size_t>(dispatch::choose(task, demands, compute_capability));

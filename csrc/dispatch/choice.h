@@ -11,10 +11,6 @@
 
 namespace rk::dispatch {
 
-// Whether kernels/sm90/conv_gemm.h is there to be launched; while it is not, every GPU runs the portable
-// kernels, and what sm_90's would cost is a prediction only.
-constexpr bool kSm90Gemm = true;
-
 // The task's implicit GEMMs: dgrad has one a phase. Throws std::runtime_error when an extent does not fit
 // their indices.
 std::vector<tile::ConvGeometry> geometry(const ConvTask& task);
@@ -29,9 +25,6 @@ ConvWork conv_work(const ConvTask& task, OnLoad on_load, const std::vector<tile:
 // The place of the chosen configuration. Where no kernel of sm_90 can, the portable tile is chosen by
 // conv_tile_choice.h alone: the same on every GPU of as many multiprocessors.
 int choose(const ConvTask& task, const ConvDemands& demands, int compute_capability);
-
-// Of the current GPU, as far as there are kernels for it.
-int usable_capability();
 
 // The problem's, or the choice for it on this machine.
 template <class Problem>

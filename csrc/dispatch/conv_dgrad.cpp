@@ -51,30 +51,25 @@ void launch_sm80(const ConvDgrad& problem, const dispatch::Configuration& config
   throw std::runtime_error("conv_dgrad: unknown dtype for " + describe(problem.shape));
 }
 
-void launch_sm90([[maybe_unused]] const ConvDgrad& problem,
-                 [[maybe_unused]] const dispatch::Configuration& configuration,
-                 [[maybe_unused]] const Phases& phases, [[maybe_unused]] const tile::Epilogue& epilogue) {
-  if constexpr (dispatch::kSm90Gemm) {
-    sm90::ConvGemm gemm = {.tile = configuration.sm90_tile(),
-                           .dtype = problem.dtype,
-                           .phases = static_cast<int>(phases.size()),
-                           .conv = {},
-                           .source = problem.dy,
-                           .normalise = nullptr,
-                           .gradient = problem.gradient,
-                           .transformed = problem.gradient_out,
-                           .transformed_mask = nullptr,
-                           .weight = problem.weight,
-                           .taps = static_cast<int32_t>(problem.shape.r * problem.shape.s),
-                           .epilogue = epilogue,
-                           .stream = problem.stream};
-    std::copy(phases.begin(), phases.end(), gemm.conv);
-    if (problem.dtype == DType::bf16) return sm90::launch_conv_dgrad_bf16(gemm);
-    if (problem.dtype == DType::f16) return sm90::launch_conv_dgrad_f16(gemm);
-    throw std::runtime_error("conv_dgrad: no such dtype on sm_90 for " + describe(problem.shape));
-  } else {
-    throw std::runtime_error("conv_dgrad: the kernels for sm_90 are not there");
-  }
+void launch_sm90(const ConvDgrad& problem, const dispatch::Configuration& configuration, const Phases& phases,
+                 const tile::Epilogue& epilogue) {
+  sm90::ConvGemm gemm = {.tile = configuration.sm90_tile(),
+                         .dtype = problem.dtype,
+                         .phases = static_cast<int>(phases.size()),
+                         .conv = {},
+                         .source = problem.dy,
+                         .normalise = nullptr,
+                         .gradient = problem.gradient,
+                         .transformed = problem.gradient_out,
+                         .transformed_mask = nullptr,
+                         .weight = problem.weight,
+                         .taps = static_cast<int32_t>(problem.shape.r * problem.shape.s),
+                         .epilogue = epilogue,
+                         .stream = problem.stream};
+  std::copy(phases.begin(), phases.end(), gemm.conv);
+  if (problem.dtype == DType::bf16) return sm90::launch_conv_dgrad_bf16(gemm);
+  if (problem.dtype == DType::f16) return sm90::launch_conv_dgrad_f16(gemm);
+  throw std::runtime_error("conv_dgrad: no such dtype on sm_90 for " + describe(problem.shape));
 }
 
 }  // namespace
@@ -91,11 +86,15 @@ int choose_configuration(const ConvDgrad& problem) {
                        aligned_on_load(problem),
        .residual_view = problem.residual_view.channels != 0,
        .on_load = on_load(problem)},
-      dispatch::usable_capability());
+      machine::compute_capability());
 }
 
 int64_t conv_dgrad_row_tiles(const ConvDgrad& problem) {
   return dispatch::row_tiles(dispatch::configuration_of(problem), dispatch::dgrad_geometry(problem.shape));
+}
+
+bool conv_dgrad_transposes(const ConvDgrad& problem) {
+  return dispatch::configuration_of(problem).kernels == dispatch::Kernels::sm80;
 }
 
 void conv_dgrad(const ConvDgrad& problem) {

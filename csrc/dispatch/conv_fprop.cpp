@@ -25,6 +25,13 @@ tile::ConvGeometry geometry(const ConvFprop& problem) {
                                                                       : problem.shape);
 }
 
+// The output is the convolution's, as it is where it has moments.
+bool ends_plainly(const ConvFprop& problem) {
+  const Affine& affine = problem.affine;
+  return affine.weight == nullptr && affine.bias == nullptr && affine.mean == nullptr &&
+         problem.residual == nullptr && !problem.relu;
+}
+
 // sm_90's kernels make a of BatchNorm in training, before a convolution whose output has moments.
 OnLoad on_load(const ConvFprop& problem) {
   if (problem.normalise == nullptr) return OnLoad::nothing;
@@ -32,9 +39,7 @@ OnLoad on_load(const ConvFprop& problem) {
   const bool norm = made.affine.mean != nullptr && made.affine.weight != nullptr &&
                     made.affine.bias != nullptr && made.affine.var == nullptr &&
                     made.residual_view.channels == 0;
-  const bool moments = problem.affine.weight == nullptr && problem.affine.bias == nullptr &&
-                       problem.affine.mean == nullptr && problem.residual == nullptr && !problem.relu;
-  if (!norm || !moments) return OnLoad::other;
+  if (!norm || !ends_plainly(problem)) return OnLoad::other;
   return made.residual == nullptr ? OnLoad::one : OnLoad::two;
 }
 
@@ -69,30 +74,27 @@ void launch_sm80(const ConvFprop& problem, sm80::ConvTile tile, const tile::Epil
   throw std::runtime_error("conv_fprop: unknown dtype for " + describe(problem.shape));
 }
 
-void launch_sm90([[maybe_unused]] const ConvFprop& problem, [[maybe_unused]] sm90::ConvTile tile,
-                 [[maybe_unused]] const tile::Epilogue& epilogue) {
-  if constexpr (dispatch::kSm90Gemm) {
-    if (problem.normalise != nullptr && problem.partials == nullptr)
-      throw std::runtime_error("conv_fprop: what sm_90 makes on load comes with moments of the output");
-    const sm90::ConvGemm gemm = {.tile = tile,
-                                 .dtype = problem.dtype,
-                                 .phases = 1,
-                                 .conv = {geometry(problem)},
-                                 .source = problem.x,
-                                 .normalise = problem.normalise,
-                                 .gradient = nullptr,
-                                 .transformed = problem.a,
-                                 .transformed_mask = problem.mask,
-                                 .weight = problem.weight,
-                                 .taps = static_cast<int32_t>(problem.shape.r * problem.shape.s),
-                                 .epilogue = epilogue,
-                                 .stream = problem.stream};
-    if (problem.dtype == DType::bf16) return sm90::launch_conv_fprop_bf16(gemm);
-    if (problem.dtype == DType::f16) return sm90::launch_conv_fprop_f16(gemm);
-    throw std::runtime_error("conv_fprop: no such dtype on sm_90 for " + describe(problem.shape));
-  } else {
-    throw std::runtime_error("conv_fprop: the kernels for sm_90 are not there");
-  }
+void launch_sm90(const ConvFprop& problem, sm90::ConvTile tile, const tile::Epilogue& epilogue) {
+  if (problem.partials != nullptr && !ends_plainly(problem))
+    throw std::runtime_error("conv_fprop: sm_90 takes moments of nothing but the convolution");
+  if (problem.normalise != nullptr && problem.partials == nullptr)
+    throw std::runtime_error("conv_fprop: what sm_90 makes on load comes with moments of the output");
+  const sm90::ConvGemm gemm = {.tile = tile,
+                               .dtype = problem.dtype,
+                               .phases = 1,
+                               .conv = {geometry(problem)},
+                               .source = problem.x,
+                               .normalise = problem.normalise,
+                               .gradient = nullptr,
+                               .transformed = problem.a,
+                               .transformed_mask = problem.mask,
+                               .weight = problem.weight,
+                               .taps = static_cast<int32_t>(problem.shape.r * problem.shape.s),
+                               .epilogue = epilogue,
+                               .stream = problem.stream};
+  if (problem.dtype == DType::bf16) return sm90::launch_conv_fprop_bf16(gemm);
+  if (problem.dtype == DType::f16) return sm90::launch_conv_fprop_f16(gemm);
+  throw std::runtime_error("conv_fprop: no such dtype on sm_90 for " + describe(problem.shape));
 }
 
 }  // namespace
@@ -108,7 +110,7 @@ int choose_configuration(const ConvFprop& problem) {
        .aligned_rest = dispatch::aligned({problem.residual, problem.y}) && aligned_on_load(problem),
        .residual_view = problem.residual_view.channels != 0,
        .on_load = on_load(problem)},
-      dispatch::usable_capability());
+      machine::compute_capability());
 }
 
 RowTiles conv_fprop_row_tiles(const ConvFprop& problem) {

@@ -88,7 +88,7 @@ void launch(const dispatch::WgradSplit& cut, const dispatch::Configuration& conf
 }  // namespace
 
 int choose_configuration(const ConvWgrad& problem) {
-  return dispatch::choose(task_of(problem), demands_of(problem), dispatch::usable_capability());
+  return dispatch::choose(task_of(problem), demands_of(problem), machine::compute_capability());
 }
 
 int64_t conv_wgrad_splits(const ConvWgrad& problem) {

@@ -48,9 +48,7 @@ struct Tile128x64 {
   static constexpr int kM = 128, kN = 64, kCluster = 2;
 };
 
-// Of conv_narrow: GEMM rows of a consumer's tile, and how many boxes of weights, 64 x 64, shared memory
-// keeps.
+// Of conv_narrow: GEMM rows of a consumer's tile.
 constexpr int kNarrowPixels = 192;
-constexpr int kNarrowWeightBoxes = 9;
 
 }  // namespace rk::sm90

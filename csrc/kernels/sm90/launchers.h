@@ -16,6 +16,7 @@ namespace rk::sm90 {
 enum class ConvTile : uint8_t { t128x256, t256x128, t128x128, t256x64, t128x64, t192x64 };
 
 constexpr int kDgradPhasesPerLaunch = 4;
+constexpr int kNarrowWeightBoxes = 9;  // 64 x 64 of one tap: as many conv_narrow keeps in shared memory
 
 // One launch of a convolution: problem and configuration. It may start while the kernel before it in the
 // stream is still running (programmatic dependent launch), and waits for its end before it touches anything.

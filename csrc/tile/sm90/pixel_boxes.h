@@ -41,13 +41,6 @@ constexpr int32_t window_end(const ConvAxis& axis) {
   return window_start(axis) + (axis.rows - 1) * axis.row_step - (axis.source - 1);
 }
 
-// Whether an im2col map can state this axis of the source (cuTensorMapEncodeIm2col).
-constexpr bool has_window_map(const ConvAxis& axis) {
-  const auto corner = [](int32_t value) { return value >= -128 && value <= 127; };
-  return axis.taps == 0 || (corner(window_start(axis)) && corner(window_end(axis)) && axis.row_step <= 8 &&
-                            window_offset(axis, axis.tap_step < 0 ? 0 : axis.taps - 1) <= 255);
-}
-
 // ---- maps, encoded by the host. `rows`: how many a box has.
 
 inline machine::TensorMap matrix_map(machine::ElementType type, const void* data, int64_t rows,
