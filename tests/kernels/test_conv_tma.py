@@ -1,4 +1,4 @@
-"""fprop and dgrad of sm_90: which problems run them, random ones that are exact, the networks' layers."""
+"""sm_90's convolutions: what runs them, random problems that are exact, every layer of the networks."""
 
 from __future__ import annotations
 
@@ -105,11 +105,13 @@ def tiles_for(columns: int) -> list[str]:
     )
 
 
-def run(shape: Shape, configuration: str, backward: bool, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+def run(shape: Shape, configuration: str, product: str, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
     x, weight, dy = inputs
     op = operators()
     with rk.tuning.forced(configuration):
-        if backward:
+        if product == "wgrad":
+            return op.conv_wgrad(dy, x, None, [shape.r, shape.s], *shape.geometry, False)
+        if product == "dgrad":
             epilogue = None, None, None, None, None, False, [shape.h, shape.w]
             dx, _, _ = op.conv_dgrad(dy, None, None, None, weight, *epilogue, *shape.geometry, False)
             return dx
@@ -125,20 +127,20 @@ def test_every_layer_of_the_networks(shape: Shape) -> None:
     x, weight, dy = (
         torch.randn(size, generator=generator).to(**like) for size in (shape.x, shape.weight, shape.y)
     )
-    stand_in = torch.zeros(shape.x, dtype=torch.float64).requires_grad_()
-    F.conv2d(stand_in, weight.double(), None, *shape.geometry).backward(dy.double())
+    x_wide, weight_wide = (t.double().requires_grad_() for t in (x, weight))
+    y = F.conv2d(x_wide, weight_wide, None, *shape.geometry)
+    y.backward(dy.double())
+    taps, pixels = shape.r * shape.s, dy.numel() // shape.k
     answers = (
-        (False, F.conv2d(x.double(), weight.double(), None, *shape.geometry), shape.c, shape.k),
-        (True, stand_in.grad, shape.k, shape.c),
+        ("fprop", y.detach(), taps * shape.c, tiles_for(shape.k)),
+        ("dgrad", x_wide.grad, taps * shape.k, tiles_for(shape.c)),
+        ("wgrad", weight_wide.grad, pixels, ["wgrad"]),
     )
-    for backward, want, source, columns in answers:
-        deep = shape.r * shape.s * source
+    for product, want, deep, tiles in answers:
         bound = 2**-8 * want.abs() + 2**-22 * deep  # one rounding to bf16; float32 sums of that many products
-        portable = run(shape, "sm80/128x128", backward, (x, weight, dy))
-        assert ((portable - want).abs() <= bound).all()
-        for tile in tiles_for(columns):
-            got = run(shape, f"sm90/{tile}", backward, (x, weight, dy))
-            assert ((got - want).abs() <= bound).all(), tile
+        for configuration in ("sm80/128x128", *(f"sm90/{tile}" for tile in tiles)):
+            got = run(shape, configuration, product, (x, weight, dy))
+            assert ((got - want).abs() <= bound).all(), f"{product} {configuration}"
 
 
 @pytest.mark.parametrize("tile", ["128x256", "192x64"])
