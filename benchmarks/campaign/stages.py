@@ -224,6 +224,26 @@ def _rows(file: Path) -> tuple[list[dict], bool]:
     return content["rows"], bool(content["complete"])
 
 
+def tuned(context: Context, entry: Entry) -> None:
+    """Every configuration of ResNet-50's convolutions: the table that goes before the cost model's choice.
+
+    The command keeps the table after every convolution, so what was measured in time is there.
+    """
+    file = context.directory / "tuned.json"
+    command = [sys.executable, "-m", "resnet_kernels.cli", "bench", "tune", "--batch", "256,32"]
+    result = context.run([*command, "--dtype", "bfloat16", "--output", str(file)], context.limit)
+    entries = len(json.loads(file.read_text())["entries"]) if file.is_file() else 0
+    entry.details = {"entries": entries}
+    said = result.lines[-1] if result.lines else "no output"
+    entry.found = (
+        f"{entries} convolutions tuned" if entries else f"nothing measured; the command said: {said}"
+    )
+    if context.gpu:
+        entry.status = "passed" if result.code == 0 else "incomplete" if entries else "failed"
+    else:
+        entry.status = "no GPU" if "GPU" in said else "failed"
+
+
 LAYER_PEERS = "eager_nhwc,folded_nhwc,cudnn_fused,cudnn_graph"  # compiling each layer would take hours
 STAGES: dict[str, Stage] = {
     "device": device,
@@ -231,6 +251,7 @@ STAGES: dict[str, Stage] = {
     "tests": tests,
     "sanitizers": sanitizers,
     "primitives": suite("primitives", []),
+    "tuned": tuned,
     "layers": suite(
         "layers",
         [

@@ -193,6 +193,20 @@ def test_a_suite_is_measured_and_resumed(tmp_path):
     assert record["complete"]
 
 
+def test_tuning_is_rehearsed_and_counted(monkeypatch, tmp_path):
+    entry = Entry()
+    stages.tuned(context(tmp_path, limit=60), entry)
+    assert entry.status == "no GPU" and "GPU" in entry.found, entry
+
+    def stopped(self, command, limit):
+        (tmp_path / "tuned.json").write_text('{"entries": [{}, {}]}')
+        return limited.Result(limit, None, ["out of time"])
+
+    monkeypatch.setattr(Context, "run", stopped)
+    stages.tuned(context(tmp_path, gpu=True), entry)
+    assert entry.status == "incomplete" and entry.details == {"entries": 2}
+
+
 @pytest.mark.parametrize("name", ["primitives", "layers", "networks", "training"])
 def test_the_command_line_takes_a_gpu_s_options(name, monkeypatch, tmp_path):
     """They parse, are checked as a run checks them, and choose cases."""
