@@ -13,7 +13,9 @@ are left out: they exercise one instruction each.
 """
 
 import csv
+import importlib.util
 import re
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,7 +23,7 @@ from typing import NamedTuple
 
 from . import machine_code
 from .machine_code import COUNTED, Row
-from .tree import Finding
+from .tree import ROOT, Finding
 
 TABLE = Path(__file__).with_name("budgets.csv")
 REGISTERS = 8  # a warp's registers are allocated in units of 256
@@ -79,11 +81,19 @@ def write(release: str, budgets: Iterable[Budget], path: Path = TABLE) -> None:
 
 
 def release() -> str:
-    """The release of the nvcc that compiled the last build ("13.0.88"), as its objects state it."""
-    for path in sorted(machine_code.LOGS.glob("kernels/**/*.o")):
-        if match := re.search(rb"Cuda compilation tools, release [\d.]+, V([\d.]+)", path.read_bytes()):
-            return match[1].decode()
-    raise ValueError("no object of the build says which nvcc made it")
+    """The release of the nvcc that builds take ("13.0.88")."""
+    spec = importlib.util.spec_from_file_location("setup_of_release", ROOT / "setup.py")
+    assert spec is not None and spec.loader is not None
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
+    nvcc = build.find_nvcc()
+    if nvcc is None:
+        raise ValueError("there is no nvcc: CUDA_HOME, PATH and PyPI's packages have none")
+    said = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
+    match = re.search(r"release [\d.]+, V([\d.]+)", said)
+    if match is None:
+        raise ValueError(f"{nvcc} --version does not say its release")
+    return match[1]
 
 
 def breaches(built: list[Budget], kept: list[Budget]) -> Iterator[Finding]:
