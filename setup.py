@@ -43,9 +43,11 @@ if platform.machine() == "x86_64":
 SANITIZERS = (
     f" -g -fsanitize={SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer" if SANITIZE else ""
 )
+# --compress-mode=size: machine code of a sixth, which the driver unpacks when a kernel is first used.
 NVCC_FLAGS = (
-    "-O3 -std=c++20 -fmad=false --expt-relaxed-constexpr -lineinfo -Xptxas -v --threads 2 --compress-mode=size "
-    "-Werror all-warnings -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wno-unknown-pragmas,-Werror"
+    "-O3 -std=c++20 -fmad=false --expt-relaxed-constexpr -lineinfo -Xptxas -v --threads 2 "
+    "--compress-mode=size -Werror all-warnings "
+    "-Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wno-unknown-pragmas,-Werror"
 )
 SM90A = "-gencode arch=compute_90a,code=sm_90a"
 SM80_AND_SM90A = f"-gencode arch=compute_80,code=[sm_80,compute_80] {SM90A}"
