@@ -88,7 +88,8 @@ const char* why_not_sm90(const Configuration& configuration, const ConvTask& tas
   if (!whole_chunks(task, true) || !whole_chunks(task, false)) return "channels are not multiples of 8";
   if (!demands.aligned_source || !demands.aligned_rest) return "a tensor is not aligned to 16 bytes";
   if (configuration.plans_wgrad()) {
-    if (demands.on_load != OnLoad::nothing) return "conv_wgrad makes nothing on load";
+    if (demands.on_load != OnLoad::nothing && demands.on_load != OnLoad::one)
+      return "conv_wgrad normalises on load, and no more";
     return wgrad_tma_covers(task.dtype, true, conv_is_pointwise(task.shape), phases.front())
                ? nullptr
                : "tensor maps cannot state the window";

@@ -54,6 +54,7 @@ void launch(const dispatch::WgradPlan& found, const ConvWgrad& problem) {
                                 .pointwise = conv_is_pointwise(problem.shape),
                                 .conv = dispatch::fprop_geometry(problem.shape),
                                 .x = problem.x,
+                                .normalise = problem.normalise,
                                 .dy = problem.dy,
                                 .partials = problem.partials,
                                 .pixels_per_split = static_cast<int32_t>(found.pixels_per_split),

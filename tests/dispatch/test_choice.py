@@ -181,7 +181,8 @@ def test_whose_weights_stay_in_shared_memory(wanted, reason):
     [
         (task("wgrad"), {}, ""),
         (task("wgrad", kernel=1), {}, ""),
-        (task("wgrad"), {"on_load": "one"}, "on load"),
+        (task("wgrad"), {"on_load": "one"}, ""),
+        (task("wgrad"), {"on_load": "two"}, "no more"),
         (task("wgrad"), {"aligned_source": False}, "aligned"),
         (task("wgrad", c=68), {}, "multiples of 8"),
         (task("wgrad", dtype="tf32"), {}, "only bfloat16"),

@@ -94,7 +94,8 @@ WGRAD_TMA = {
 
 def wgrad_tma(precision: str) -> list[Case]:
     return [
-        Case(f"conv_wgrad_tma-{precision}-{name}", conv.conv_wgrad(precision, shape), machine)
+        Case(f"{kernel.__name__}_tma-{precision}-{name}", kernel(precision, shape), machine)
+        for kernel in (conv.conv_wgrad, conv.conv_wgrad_of_norm)
         for name, (shape, machine) in WGRAD_TMA.items()
     ]
 

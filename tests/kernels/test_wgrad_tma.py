@@ -27,8 +27,9 @@ def kernel_of(case: Case, seed: int = 0) -> str:
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", WGRAD_TMA)
 def test_each_case_takes_its_tile(name: str, precision: str) -> None:
-    tile, *_ = name.split(",")
-    assert kernel_of(CASES[f"conv_wgrad_tma-{precision}-{name}"]) == f"conv_wgrad_tma {precision} {tile}"
+    kernel = f"conv_wgrad_tma {precision} {name.split(',')[0]}"
+    assert kernel_of(CASES[f"conv_wgrad_tma-{precision}-{name}"]) == kernel
+    assert kernel_of(CASES[f"conv_wgrad_of_norm_tma-{precision}-{name}"]) == f"{kernel} of norm"
 
 
 @pytest.mark.parametrize(
@@ -84,6 +85,20 @@ def test_nans_and_infinities_reach_what_they_reach_in_the_portable_kernel(name: 
     assert bool(tma.isnan().any() and tma.isinf().any() and tma.isfinite().any())
 
 
+@pytest.mark.parametrize("name", WGRAD_TMA)
+def test_normalised_on_load_is_normalised_before_to_the_bit(name: str) -> None:
+    shape, machine = WGRAD_TMA[name]
+    generator = torch.Generator().manual_seed(1)
+    like = {"dtype": torch.bfloat16, "memory_format": torch.channels_last}
+    x, dy = (torch.randn(size, generator=generator).to(**like) for size in (shape.x, shape.y))
+    norm = torch.randn(4, shape.c, generator=generator)
+    arguments = [shape.r, shape.s], *shape.geometry, False
+    op = operators()
+    with rk.simulator.multiprocessors(machine):
+        a, _ = op.bn_normalise(x, norm, None, None, True, False)
+        assert torch.equal(op.conv_wgrad(dy, x, norm, *arguments), op.conv_wgrad(dy, a, None, *arguments))
+
+
 def random_problem(generator: random.Random) -> tuple[Shape, int]:
     """A convolution with an output, small enough to simulate, and a machine of a few multiprocessors."""
     draw = generator.choice
@@ -113,7 +128,8 @@ def test_random_problems_are_exact(seed: int) -> None:
     while taken < 8:
         number += 1
         shape, machine = random_problem(generator)
-        case = Case(str(shape), conv.conv_wgrad(generator.choice(PRECISIONS), shape), machine)
+        kernel = generator.choice([conv.conv_wgrad, conv.conv_wgrad_of_norm])
+        case = Case(str(shape), kernel(generator.choice(PRECISIONS), shape), machine)
         case.check(number)
         kind = generator.choice([rk.simulator.random_schedule, rk.simulator.pct_schedule])
         with rk.simulator.checked(), rk.simulator.schedule(kind(number)):

@@ -16,7 +16,9 @@
 // order. No atomics: the same bits every time.
 //
 // One warp of the last warpgroup starts the copies, the other warpgroups multiply: one stage's wgmma in
-// flight, the stage before it handed back. In a pair, two blocks of a cluster with neighbouring tiles of
+// flight, the stage before it handed back. Where x is to be normalised (tile/prologue.h), so that the
+// activation need not be kept, the last warpgroup's other three warps do it in place between the two, and
+// leave the padding's zeros alone. In a pair, two blocks of a cluster with neighbouring tiles of
 // filters multiply the same x: each loads one half of a stage's pixels for both.
 //
 // Bytes a block requests for 64 pixels, and the clocks that an SM's tensor cores take for them (m64nNk16: N /
@@ -37,6 +39,7 @@
 // Stages take 192 to 224 KB. Partials: splits * k * r s c * 4, written and read once.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdint>
@@ -49,6 +52,7 @@
 #include <ptx/fence.h>
 #include <ptx/global.h>
 #include <ptx/ids.h>
+#include <ptx/mbarrier.h>
 #include <ptx/setmaxnreg.h>
 #include <ptx/shared.h>
 #include <ptx/tma.h>
@@ -64,8 +68,10 @@
 #include "machine/words.h"
 #include "tile/format.h"
 #include "tile/name.h"
+#include "tile/prologue.h"
 #include "tile/sm90/consumer.h"
 #include "tile/sm90/ring.h"
+#include "tile/swizzle.h"
 
 namespace rk::sm90 {
 
@@ -108,13 +114,15 @@ struct WgradTile64x256 {
   static constexpr int kM = 64, kN = 256, kDepth = 64, kStages = 5, kGroupsM = 1, kGroupsN = 2, kBlocks = 1;
 };
 
-template <class Format, class Tile>
+template <class Format, class Tile, bool kNormalises>
 struct ConvWgradKernel {
   static constexpr bool kBf16 = Format::kDType == DType::bf16;
   static constexpr auto kElement = kBf16 ? machine::ElementType::bf16 : machine::ElementType::f16;
   static constexpr auto kMatrix = kBf16 ? machine::MatrixType::bf16 : machine::MatrixType::f16;
   static constexpr auto kSwizzle = machine::Swizzle::span128;
   static constexpr auto kMn = machine::Major::mn;
+
+  using Normalised = tile::Normalised<Format, false>;
 
   struct Params {
     machine::TensorMap dy, x;
@@ -126,16 +134,28 @@ struct ConvWgradKernel {
     const void* x_data;
     const void* dy_data;
     float* partials;  // [splits, k, r s c]
+    typename Normalised::Params normalise;
   };
 
-  static constexpr auto kNameParts = tile::join_names("conv_wgrad_tma", Format::kName, Tile::kName);
+  static constexpr auto kNameParts = [] {
+    if constexpr (kNormalises) {
+      return tile::join_names("conv_wgrad_tma", Format::kName, Tile::kName, Normalised::kName);
+    } else {
+      return tile::join_names("conv_wgrad_tma", Format::kName, Tile::kName);
+    }
+  }();
   static constexpr const char* kName = kNameParts.data();
   static constexpr uint32_t kGroups = Tile::kGroupsM * Tile::kGroupsN;  // that multiply
   static constexpr uint32_t kThreads = (kGroups + 1) * 128;
   static constexpr uint32_t kMinBlocks = 1;
-  // All 64 K registers of a multiprocessor: what one warpgroup gives back the others take.
-  static constexpr int kCopyRegisters = kGroups == 2 ? 40 : 32;
-  static constexpr int kMultiplyRegisters = kGroups == 2 ? 232 : 160;
+  // A block starts with 168 registers a thread, or 128 of four warpgroups: what one warpgroup gives back the
+  // others take. Who normalises keeps some too.
+  static constexpr int kRegisters = kGroups == 2 ? 3 * 168 : 4 * 128;
+  static constexpr int kMultiplyRegisters = kGroups == 3                       ? (kNormalises ? 136 : 160)
+                                            : !kNormalises                     ? 232
+                                            : Tile::kM * Tile::kN == 128 * 384 ? 224
+                                                                               : 208;
+  static constexpr int kCopyRegisters = kRegisters - static_cast<int>(kGroups) * kMultiplyRegisters;
 
   static constexpr int kChunk = 64;  // filters or channels of a box
   static constexpr int kGroupBoxesM = Tile::kM / Tile::kGroupsM / kChunk;
@@ -148,18 +168,23 @@ struct ConvWgradKernel {
   static constexpr uint32_t kStageBytes = kBytesDy + Tile::kN / kChunk * kPanel;
   using Ring = tile::Ring<Tile::kStages, kGroups * 4, Tile::kBlocks>;
   static constexpr uint32_t kBarriers = Tile::kStages * kStageBytes;
-  static constexpr uint32_t kSmem = kBarriers + Ring::kBarrierBytes;
+  static constexpr uint32_t kReady = kBarriers + Ring::kBarrierBytes;  // of each stage: x is normalised
+  static constexpr uint32_t kNormalisers = kNormalises ? 3 : 0;        // warps
+  static constexpr uint32_t kSmem = kReady + (kNormalises ? Tile::kStages * 8 : 0);
   static_assert(kSmem <= 227 * 1024, "a block has 227 KB of shared memory");
   static_assert(kGroupN % kParts == 0 && kPartN % kChunk == 0, "the columns of a wgmma are whole boxes");
   static_assert(kPanel % 1024 == 0 && kBoxRows % 8 == 0, "every box starts the swizzle over");
-  static_assert(kGroups * 128 * kMultiplyRegisters + 128 * kCopyRegisters <= 65536,
-                "a multiprocessor has 64 K registers");
 
-  static std::array<machine::Span, 3> spans(const Params& p) {
+  static auto spans(const Params& p) {
     using machine::Role;
-    return {{{p.x_data, p.conv.source_elements() * 2, Role::activation, "x"},
-             {p.dy_data, p.conv.output_elements() * 2, Role::activation, "dy"},
-             {p.partials, p.splits * p.conv.weight_elements() * 4, Role::partial, "partials"}}};
+    const tile::PrologueSpans loads =
+        Normalised::spans(p.normalise, p.conv.source_elements() / p.conv.channels, p.conv.channels);
+    std::array<machine::Span, 3 + loads.size()> all = {
+        {{p.x_data, p.conv.source_elements() * 2, Role::activation, "x"},
+         {p.dy_data, p.conv.output_elements() * 2, Role::activation, "dy"},
+         {p.partials, p.splits * p.conv.weight_elements() * 4, Role::partial, "partials"}}};
+    std::copy(loads.begin(), loads.end(), all.begin() + 3);
+    return all;
   }
 
   // One range of the pixels for one tile.
@@ -201,6 +226,11 @@ struct ConvWgradKernel {
     const uint32_t warp = ptx::warp_id();
     if (ptx::tid_x() == 0) {
       ring.init();
+      if constexpr (kNormalises) {
+        RK_UNROLL
+        for (uint32_t stage = 0; stage < Tile::kStages; ++stage)
+          ptx::mbarrier_init(ready(smem, stage), kNormalisers);
+      }
       ptx::fence_mbarrier_init();
     }
     if constexpr (Tile::kBlocks == 1) {
@@ -211,7 +241,11 @@ struct ConvWgradKernel {
     }
     if (warp >= kGroups * 4) {
       ptx::setmaxnreg_dec<kCopyRegisters>();
-      if (warp == kGroups * 4 && ptx::elect_one()) copy(p, ring, smem);
+      if (warp == kGroups * 4) {
+        if (ptx::elect_one()) copy(p, ring, smem);
+      } else if constexpr (kNormalises) {
+        normalise(p, ring, smem, warp - kGroups * 4 - 1);
+      }
     } else {
       ptx::setmaxnreg_inc<kMultiplyRegisters>();
       multiply(p, ring, smem);
@@ -286,6 +320,51 @@ struct ConvWgradKernel {
     }
   }
 
+  static RK_DEVICE uint32_t ready(uint32_t smem, uint32_t stage) { return smem + kReady + stage * 8; }
+
+  // Eight lanes take a row of 64 channels of a box, each a chunk of eight, so that a lane's coefficients
+  // serve all its rows of the box.
+  static RK_DEVICE void normalise(const Params& p, const Ring& ring, uint32_t smem, uint32_t warp) {
+    const tile::ConvGeometry& conv = p.conv;
+    const uint32_t lane = ptx::lane_id(), eighth = lane % 8;
+    Normalised normalised(p.normalise, conv.channels, false);
+    typename Ring::Position at;
+    for (int32_t number = first_unit(); number < units(p); number += unit_step()) {
+      const Unit u = unit(p, number);
+      for (int32_t stage = u.first_stage; stage < u.first_stage + u.stages; ++stage) {
+        ring.await(at);
+        const uint32_t x = smem + at.stage * kStageBytes + kBytesDy;
+        RK_NO_UNROLL
+        for (int32_t i = 0; i < Tile::kN / kChunk && u.first_chunk + i < p.chunks; ++i) {
+          const Chunk chunk = chunk_at(p, u.first_chunk + i);
+          const int32_t channel = chunk.c + static_cast<int32_t>(eighth) * 8;
+          if (channel < conv.channels) normalised.begin(channel);
+          RK_NO_UNROLL
+          for (uint32_t row = warp * 4 + lane / 8; row < Tile::kDepth; row += kNormalisers * 4) {
+            const int32_t pixel = stage * Tile::kDepth + static_cast<int32_t>(row);
+            const bool exists = channel < conv.channels && sees(conv, pixel, chunk);
+            normalised.transform(x + i * kPanel + tile::swizzled(row, eighth), 0, 0, exists);
+          }
+        }
+        ptx::fence_proxy_async();
+        ptx::warp_sync();
+        if (lane == 0) ptx::mbarrier_arrive(ready(smem, at.stage));
+        at.advance();
+      }
+    }
+  }
+
+  // Whether output pixel `pixel` exists and sees a pixel of the image through the chunk's tap.
+  static RK_DEVICE bool sees(const tile::ConvGeometry& conv, int32_t pixel, const Chunk& chunk) {
+    if (pixel >= conv.gemm_m()) return false;
+    uint32_t i, j;
+    conv.position(static_cast<uint32_t>(pixel), i, j);
+    const int32_t h = static_cast<int32_t>(i) * conv.h.row_step + conv.h.base + chunk.r * conv.h.tap_step;
+    const int32_t w = static_cast<int32_t>(j) * conv.w.row_step + conv.w.base + chunk.s * conv.w.tap_step;
+    return static_cast<uint32_t>(h) < static_cast<uint32_t>(conv.h.source) &&
+           static_cast<uint32_t>(w) < static_cast<uint32_t>(conv.w.source);
+  }
+
   // Boxes from here on, sixteen pixels of each.
   static RK_DEVICE uint64_t operand(uint32_t address) {
     return machine::matrix_descriptor(kSwizzle, address, kPanel, 8 * kRow);
@@ -301,7 +380,11 @@ struct ConvWgradKernel {
       const Unit u = unit(p, number);
       ptx::WgmmaAccumulator<kPartN> sums[kGroupBoxesM * kParts];
       const auto start_stage = [&](bool first) {
-        ring.await(at);
+        if constexpr (kNormalises) {  // after it has landed
+          ptx::mbarrier_wait(ready(smem, at.stage), at.parity);
+        } else {
+          ring.await(at);
+        }
         ptx::wgmma_fence(sums);
         const uint32_t dy = first_dy + at.stage * kStageBytes, x = first_x + at.stage * kStageBytes;
         RK_UNROLL
@@ -399,9 +482,9 @@ inline machine::TensorMap window_map(machine::ElementType type, const void* data
        .swizzle = machine::Swizzle::span128});
 }
 
-template <class Format, class Tile>
-void launch_conv_wgrad_tile(const WgradGemm& gemm) {
-  using Kernel = ConvWgradKernel<Format, Tile>;
+template <class Format, class Tile, bool kNormalises>
+void launch_conv_wgrad_of(const WgradGemm& gemm) {
+  using Kernel = ConvWgradKernel<Format, Tile, kNormalises>;
   const tile::ConvGeometry& conv = gemm.conv;
   const auto tiles = [](int64_t extent, int64_t tile) {
     return static_cast<int32_t>((extent + tile - 1) / tile);
@@ -435,7 +518,18 @@ void launch_conv_wgrad_tile(const WgradGemm& gemm) {
        .stages_per_split = gemm.pixels_per_split / Tile::kDepth,
        .x_data = gemm.x,
        .dy_data = gemm.dy,
-       .partials = gemm.partials});
+       .partials = gemm.partials,
+       .normalise = {.affine = kNormalises ? gemm.normalise->affine : Affine{},
+                     .residual = nullptr,
+                     .a = nullptr,
+                     .mask = nullptr,
+                     .relu = kNormalises && gemm.normalise->relu}});
+}
+
+template <class Format, class Tile>
+void launch_conv_wgrad_tile(const WgradGemm& gemm) {
+  if (gemm.normalise == nullptr) return launch_conv_wgrad_of<Format, Tile, false>(gemm);
+  launch_conv_wgrad_of<Format, Tile, true>(gemm);
 }
 
 template <class Format>

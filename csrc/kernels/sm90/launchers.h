@@ -61,6 +61,7 @@ struct WgradGemm {
   bool pointwise;  // 1x1, stride 1, no padding: x is a matrix [pixels, c]
   tile::ConvGeometry conv;
   const void* x;
+  const Normalise* normalise;  // x is multiplied normalised; or null
   const void* dy;
   float* partials;           // [splits, k, r s c]
   int32_t pixels_per_split;  // a multiple of 64
