@@ -90,9 +90,10 @@ const char* why_not_sm90(const Configuration& configuration, const ConvTask& tas
   if (configuration.plans_wgrad()) {
     if (demands.on_load != OnLoad::nothing && demands.on_load != OnLoad::one)
       return "conv_wgrad normalises on load, and no more";
-    return wgrad_tma_covers(task.dtype, true, conv_is_pointwise(task.shape), phases.front())
-               ? nullptr
-               : "tensor maps cannot state the window";
+    const tile::ConvGeometry& conv = phases.front();
+    if (conv.gemm_m() > kMostWgradPixels) return "pixels are counted in whole stages";
+    const bool stated = why_not_im2col(conv.h) == nullptr && why_not_im2col(conv.w) == nullptr;
+    return stated ? nullptr : "tensor maps cannot state the window";
   }
   if (configuration.keeps_weights()) {
     if (demands.on_load != OnLoad::nothing) return "no room to make anything on load";

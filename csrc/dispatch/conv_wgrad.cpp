@@ -51,7 +51,6 @@ std::optional<dispatch::WgradPlan> plan(const ConvWgrad& problem,
 
 void launch(const dispatch::WgradPlan& found, const ConvWgrad& problem) {
   const sm90::WgradGemm gemm = {.tile = found.traits.tile,
-                                .pointwise = conv_is_pointwise(problem.shape),
                                 .conv = dispatch::fprop_geometry(problem.shape),
                                 .x = problem.x,
                                 .normalise = problem.normalise,

@@ -11,26 +11,11 @@
 #include "dispatch/configuration.h"
 #include "dispatch/conv_tile_choice.h"
 #include "kernels/sm90/launchers.h"
-#include "tile/conv_geometry.h"
 
 namespace rk::dispatch {
 
-// An im2col map states a window: corners of the bounding box in -128..127, offsets of taps in 0..255, steps
-// from pixel to pixel in 1..8.
-constexpr bool im2col_covers(const tile::ConvAxis& axis) {
-  const int64_t upper = axis.base + (int64_t{axis.rows} - 1) * axis.row_step - (int64_t{axis.source} - 1);
-  const auto corner = [](int64_t value) { return value >= -128 && value <= 127; };
-  const int64_t last_offset = (int64_t{axis.taps} - 1) * axis.tap_step;
-  return corner(axis.base) && corner(upper) && last_offset >= 0 && last_offset <= 255 && axis.row_step >= 1 &&
-         axis.row_step <= 8;
-}
-
-// Whether sm_90's conv_wgrad can run at all: 16-bit elements, 16-byte aligned rows of whole chunks
-// (`vector`), a window that its map can state, and pixels that can be counted in whole stages.
-constexpr bool wgrad_tma_covers(DType dtype, bool vector, bool pointwise, const tile::ConvGeometry& conv) {
-  return dtype != DType::f32 && vector && conv.gemm_m() <= std::numeric_limits<int32_t>::max() - 64 &&
-         (pointwise || (im2col_covers(conv.h) && im2col_covers(conv.w)));
-}
+// sm_90's conv_wgrad counts the pixels in whole stages.
+constexpr int64_t kMostWgradPixels = std::numeric_limits<int32_t>::max() - 64;
 
 struct WgradTileTraits {
   sm90::WgradTile tile;

@@ -8,31 +8,17 @@
 
 #include <ptx/ids.h>
 
+#include "kernels/sm90/format_traits.h"
 #include "kernels/sm90/launchers.h"
 #include "machine/launch_config.h"
-#include "machine/matrix_operand.h"
 #include "machine/tensor_map.h"
 #include "machine/tensor_map_cache.h"
 #include "tile/conv_geometry.h"
 #include "tile/epilogue_params.h"
-#include "tile/format.h"
 #include "tile/sm90/epilogue_boxes.h"
 #include "tile/sm90/pixel_boxes.h"
 
 namespace rk::sm90 {
-
-template <class Format>
-struct FormatTraits;
-template <>
-struct FormatTraits<tile::Bf16> {
-  static constexpr machine::MatrixType kMatrix = machine::MatrixType::bf16;
-  static constexpr machine::ElementType kElement = machine::ElementType::bf16;
-};
-template <>
-struct FormatTraits<tile::F16> {
-  static constexpr machine::MatrixType kMatrix = machine::MatrixType::f16;
-  static constexpr machine::ElementType kElement = machine::ElementType::f16;
-};
 
 template <tile::EpilogueKind kKind>
 constexpr auto& conv_name() {

@@ -59,17 +59,18 @@
 #include <ptx/warp.h>
 #include <ptx/wgmma.h>
 
+#include "kernels/sm90/format_traits.h"
 #include "kernels/sm90/launchers.h"
 #include "machine/device.h"
 #include "machine/launch_config.h"
 #include "machine/matrix_operand.h"
 #include "machine/tensor_map.h"
-#include "machine/tensor_map_cache.h"
 #include "machine/words.h"
 #include "tile/format.h"
 #include "tile/name.h"
 #include "tile/prologue.h"
 #include "tile/sm90/consumer.h"
+#include "tile/sm90/pixel_boxes.h"
 #include "tile/sm90/ring.h"
 #include "tile/swizzle.h"
 
@@ -116,9 +117,8 @@ struct WgradTile64x256 {
 
 template <class Format, class Tile, bool kNormalises>
 struct ConvWgradKernel {
-  static constexpr bool kBf16 = Format::kDType == DType::bf16;
-  static constexpr auto kElement = kBf16 ? machine::ElementType::bf16 : machine::ElementType::f16;
-  static constexpr auto kMatrix = kBf16 ? machine::MatrixType::bf16 : machine::MatrixType::f16;
+  static constexpr auto kElement = FormatTraits<Format>::kElement;
+  static constexpr auto kMatrix = FormatTraits<Format>::kMatrix;
   static constexpr auto kSwizzle = machine::Swizzle::span128;
   static constexpr auto kMn = machine::Major::mn;
 
@@ -450,38 +450,6 @@ struct ConvWgradKernel {
 
 // ---- the launch
 
-inline machine::TensorMap matrix_map(machine::ElementType type, const void* data, int64_t rows,
-                                     int32_t columns, uint32_t box_rows) {
-  return machine::encode_cached({.type = type,
-                                 .rank = 2,
-                                 .data = data,
-                                 .extent = {static_cast<uint64_t>(columns), static_cast<uint64_t>(rows)},
-                                 .stride = {static_cast<uint64_t>(columns) * 2},
-                                 .box = {64, box_rows},
-                                 .element_stride = {1, 1},
-                                 .swizzle = machine::Swizzle::span128});
-}
-
-inline machine::TensorMap window_map(machine::ElementType type, const void* data,
-                                     const tile::ConvGeometry& conv, uint32_t box_rows) {
-  const auto extent = [](int32_t value) { return static_cast<uint64_t>(value); };
-  const auto upper = [](const tile::ConvAxis& axis) {
-    return axis.base + (axis.rows - 1) * axis.row_step - (axis.source - 1);
-  };
-  const uint64_t pixel = extent(conv.channels) * 2, line = pixel * extent(conv.w.source);
-  return machine::encode_cached(
-      {.type = type,
-       .data = data,
-       .extent = {extent(conv.channels), extent(conv.w.source), extent(conv.h.source), extent(conv.n)},
-       .stride = {pixel, line, line * extent(conv.h.source)},
-       .lower = {conv.w.base, conv.h.base},
-       .upper = {upper(conv.w), upper(conv.h)},
-       .channels = 64,
-       .pixels = box_rows,
-       .element_stride = {static_cast<uint32_t>(conv.w.row_step), static_cast<uint32_t>(conv.h.row_step)},
-       .swizzle = machine::Swizzle::span128});
-}
-
 template <class Format, class Tile, bool kNormalises>
 void launch_conv_wgrad_of(const WgradGemm& gemm) {
   using Kernel = ConvWgradKernel<Format, Tile, kNormalises>;
@@ -503,12 +471,10 @@ void launch_conv_wgrad_of(const WgradGemm& gemm) {
        .block = Kernel::kThreads,
        .smem = Kernel::kSmem,
        .stream = gemm.stream},
-      {.dy = matrix_map(Kernel::kElement, gemm.dy, conv.gemm_m(), conv.columns, Tile::kDepth),
-       .x = gemm.pointwise
-                ? matrix_map(Kernel::kElement, gemm.x, conv.gemm_m(), conv.channels, Kernel::kBoxRows)
-                : window_map(Kernel::kElement, gemm.x, conv, Kernel::kBoxRows),
+      {.dy = tile::matrix_map(Kernel::kElement, gemm.dy, conv.gemm_m(), conv.columns, Tile::kDepth),
+       .x = tile::source_map(Kernel::kElement, gemm.x, conv, Kernel::kBoxRows),
        .conv = conv,
-       .pointwise = gemm.pointwise,
+       .pointwise = tile::dense_source(conv),
        .tap_chunks = tap_chunks,
        .chunks = chunks,
        .filter_groups = filter_tiles / Tile::kBlocks,

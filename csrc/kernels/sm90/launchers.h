@@ -58,7 +58,6 @@ enum class WgradTile : uint8_t {
 // One launch of conv_wgrad: the geometry of fprop, and how the pixels are cut.
 struct WgradGemm {
   WgradTile tile;
-  bool pointwise;  // 1x1, stride 1, no padding: x is a matrix [pixels, c]
   tile::ConvGeometry conv;
   const void* x;
   const Normalise* normalise;  // x is multiplied normalised; or null

@@ -36,6 +36,7 @@
 #include "api.h"
 #include "machine/matrix_operand.h"
 #include "machine/tensor_map.h"
+#include "machine/tensor_map_cache.h"
 #include "machine/words.h"
 #include "tile/divmod.h"
 #include "tile/sm90/ring.h"
@@ -346,21 +347,21 @@ struct StemTile {
   // x [n, h, w, 3], a row of an image in one dimension.
   static machine::TensorMap source_map(const ConvShape& shape, const void* x) {
     const auto row = static_cast<uint64_t>(shape.w * shape.c), rows = static_cast<uint64_t>(shape.h);
-    return machine::encode(machine::TiledTensor{.type = kElementType,
-                                                .rank = 3,
-                                                .data = x,
-                                                .extent = {row, rows, static_cast<uint64_t>(shape.n)},
-                                                .stride = {row * 2, row * rows * 2},
-                                                .box = {kRawRow / 2, kRows, 1},
-                                                .element_stride = {1, 1, 1},
-                                                .swizzle = machine::Swizzle::none});
+    return machine::encode_cached(machine::TiledTensor{.type = kElementType,
+                                                       .rank = 3,
+                                                       .data = x,
+                                                       .extent = {row, rows, static_cast<uint64_t>(shape.n)},
+                                                       .stride = {row * 2, row * rows * 2},
+                                                       .box = {kRawRow / 2, kRows, 1},
+                                                       .element_stride = {1, 1, 1},
+                                                       .swizzle = machine::Swizzle::none});
   }
 
   // y [n, p, q, k], in panels.
   static machine::TensorMap output_map(const void* y, int64_t n, int64_t p, int64_t q, int64_t k,
                                        uint32_t panel_p, uint32_t panel_q) {
     const auto extent = [](int64_t size) { return static_cast<uint64_t>(size); };
-    return machine::encode(
+    return machine::encode_cached(
         machine::TiledTensor{.type = kElementType,
                              .rank = 4,
                              .data = y,

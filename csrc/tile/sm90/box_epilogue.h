@@ -149,7 +149,7 @@ class BoxEpilogue {
       for (uint32_t e = 0; e < 8; ++e)
         values[e] = acc.get(static_cast<int>((box * kChunksPerRow + chunk) * 4 + e));
       if constexpr (kKind == EpilogueKind::plain || kKind == EpilogueKind::residual) {
-        if (has_affine()) apply(coefficients, chunk, values);
+        if (boxes_.has_affine()) apply(coefficients, chunk, values);
       }
       if constexpr (has_sources(kKind)) {
         if (has_residual) {
@@ -183,12 +183,6 @@ class BoxEpilogue {
       boxes_.release(consumer, bn_input_at);
     }
     boxes_.end_output(maps.y, conv, row, channel, consumer);
-  }
-
-  RK_DEVICE bool has_affine() const {
-    const Affine& affine = epilogue_.affine;
-    return affine.weight != nullptr || affine.bias != nullptr || affine.mean != nullptr ||
-           affine.var != nullptr;
   }
 
   RK_DEVICE void load_masks(const ConvGeometry& conv, int32_t row, int32_t channel, MaskRows& residual_mask,

@@ -64,6 +64,11 @@ class EpilogueBoxes {
     }
   }
 
+  RK_DEVICE bool has_affine() const {
+    const Affine& affine = epilogue_.affine;
+    return affine.weight != nullptr || affine.bias != nullptr || affine.mean != nullptr ||
+           affine.var != nullptr;
+  }
   RK_DEVICE bool has_residual() const { return kSources != 0 && epilogue_.residual != nullptr; }
   RK_DEVICE bool has_bn_input() const {
     return kKind == EpilogueKind::backward && epilogue_.statistics.kind != Statistics::Kind::none;

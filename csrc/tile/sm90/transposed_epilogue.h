@@ -108,12 +108,6 @@ class TransposedEpilogue {
     for (int e = 0; e < 8; ++e) values[e] = coefficients_[e / 2 % 2].apply(values[e], 0);
   }
 
-  RK_DEVICE bool has_affine() const {
-    const Affine& affine = epilogue_.affine;
-    return affine.weight != nullptr || affine.bias != nullptr || affine.mean != nullptr ||
-           affine.var != nullptr;
-  }
-
   // row: of the fragment's first pixel.
   static RK_DEVICE void apply_mask_at(const uint32_t* mask, const ConvGeometry& conv, int32_t row,
                                       float (&values)[8]) {
@@ -150,7 +144,7 @@ class TransposedEpilogue {
       RK_UNROLL
       for (int e = 0; e < 8; ++e) values[e] = acc.get((box * kBoxRows + first) / 2 + e);
       if constexpr (kKind == EpilogueKind::plain || kKind == EpilogueKind::residual) {
-        if (has_affine()) apply(values);
+        if (boxes_.has_affine()) apply(values);
       }
       if constexpr (has_sources(kKind)) {
         if (has_residual) {
