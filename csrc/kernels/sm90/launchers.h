@@ -42,7 +42,7 @@ void launch_conv_dgrad_bf16(const ConvGemm& gemm);
 void launch_conv_dgrad_f16(const ConvGemm& gemm);
 
 // A tile of conv_wgrad: filters x columns; p: two blocks of a cluster share the columns. The shapes are in
-// conv_wgrad.h.
+// wgrad_tiles.h.
 enum class WgradTile : uint8_t {
   p128x384,
   p128x256,
