@@ -28,7 +28,7 @@ TEST_SECONDS = 120  # of one test on a GPU, where the slowest takes a few
 RESTARTS = 8  # of pytest, after tests that brought it down
 LEFT = 30.0  # seconds that a suite has after its last case began, for that case and its report
 REHEARSED = 45.0  # seconds of a suite without a GPU
-GOLDEN = "tests/golden/conformance.npz"
+GOLDEN = ROOT / "tests/conformance/golden"
 
 
 @dataclass
@@ -80,18 +80,16 @@ def device(context: Context, entry: Entry) -> None:
 def conformance(context: Context, entry: Entry) -> None:
     """Every instruction of the machine layer on hardware; its answers are kept for the simulator."""
     if context.gpu:
-        _tests(
-            context, entry, ["tests/test_conformance.py", "-m", "gpu"], {"RESNET_KERNELS_WRITE_GOLDEN": "1"}
-        )
-        if (ROOT / GOLDEN).is_file():
-            shutil.copy2(ROOT / GOLDEN, context.directory / "conformance.npz")
+        _tests(context, entry, ["tests/conformance", "-m", "gpu"], {"RESNET_KERNELS_WRITE_GOLDEN": "1"})
+        for file in GOLDEN.glob("sm_*.npz"):
+            shutil.copy2(file, context.directory / f"conformance-{file.name}")
     else:
-        _tests(context, entry, ["tests/test_conformance.py", "-k", "cuda or mma"], {})
+        _tests(context, entry, ["tests/conformance", "-k", "cuda or mma"], {})
 
 
 def tests(context: Context, entry: Entry) -> None:
     """Every test that needs a GPU; those of conformance have their own stage."""
-    chosen = ["tests", "-m", "gpu", "--ignore", "tests/lint", "--ignore", "tests/test_conformance.py"]
+    chosen = ["tests", "-m", "gpu", "--ignore", "tests/lint", "--ignore", "tests/conformance"]
     _tests(context, entry, chosen, {"RESNET_KERNELS_FUZZ": "100"})
 
 

@@ -41,6 +41,11 @@ void require_element_stride(uint32_t stride, uint32_t dimension) {
                                           number(stride) + "; it must be in 1..8");
 }
 
+void require_fill(Fill fill, ElementType type) {
+  require(fill == Fill::zero || type == ElementType::bf16 || type == ElementType::f16,
+          "only bf16 and f16 are filled with NaN");
+}
+
 }  // namespace
 
 void require_encodable(const TiledTensor& t) {
@@ -53,6 +58,7 @@ void require_encodable(const TiledTensor& t) {
   }
   require(t.element_stride[0] == 1, "the element stride of dimension 0 is ignored; it must be 1");
   require_row(t.box[0], t.type, t.swizzle);
+  require_fill(t.fill, t.type);
 }
 
 void require_encodable(const Im2colTensor& t) {
@@ -71,6 +77,7 @@ void require_encodable(const Im2colTensor& t) {
           number(t.channels) + " channels a pixel; it must be in 1..256");
   require(t.pixels >= 1 && t.pixels <= 1024, number(t.pixels) + " pixels a column; it must be in 1..1024");
   require_row(t.channels, t.type, t.swizzle);
+  require_fill(t.fill, t.type);
 }
 
 }  // namespace rk::machine

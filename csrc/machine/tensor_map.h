@@ -31,8 +31,14 @@ constexpr uint32_t swizzled(Swizzle swizzle, uint32_t address) {
   return address ^ ((address >> 7 & (span_bytes(swizzle) / 16 - 1)) << 4);
 }
 
-// Boxes of a tensor of up to five dimensions. What of a box lies outside the tensor reads as zero and is not
-// written. Strides are in bytes; that of dimension 0 is the element's size.
+// What a load puts where the box lies outside the tensor: zeros, or in 16-bit floats a NaN that fma_oob
+// (<ptx/fma_oob.h>) takes for a factor of zero. Which NaN is not documented; what others report is taken
+// here, and the conformance kernels ask the hardware.
+enum class Fill : uint8_t { zero, nan };
+inline constexpr uint16_t kOutOfBoundsNan = 0x7ff7;
+
+// Boxes of a tensor of up to five dimensions. What of a box lies outside the tensor reads as the fill and is
+// not written. Strides are in bytes; that of dimension 0 is the element's size.
 struct TiledTensor {
   ElementType type;
   uint32_t rank;               // 1 to 5
@@ -42,6 +48,7 @@ struct TiledTensor {
   uint32_t box[5];             // elements that a box spans, at most 256
   uint32_t element_stride[5];  // 1 to 8: every which of them is copied, ceil(box / element_stride) in all
   Swizzle swizzle;
+  Fill fill = Fill::zero;
 
   bool operator==(const TiledTensor&) const = default;
 };
@@ -49,7 +56,7 @@ struct TiledTensor {
 // Columns of an im2col matrix of a 4-dimensional tensor {C, W, H, N}. Pixels are walked along W, then H, then
 // N, inside the bounding box that `lower` and `upper` cut out of each image: from lower to extent - 1 +
 // upper. A copy takes `pixels` of them, `channels` of each, from a start pixel on, every one displaced by the
-// copy's offsets. Outside the tensor they read as zero; a store skips them.
+// copy's offsets. Outside the tensor they read as the fill; a store skips them.
 struct Im2colTensor {
   ElementType type;
   const void* data;
@@ -60,6 +67,7 @@ struct Im2colTensor {
   uint32_t pixels;             // a copy, at most 1024
   uint32_t element_stride[2];  // W, H: 1 to 8, the step of the walk
   Swizzle swizzle;
+  Fill fill = Fill::zero;
 
   bool operator==(const Im2colTensor&) const = default;
 };

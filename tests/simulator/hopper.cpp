@@ -369,6 +369,7 @@ void encode_tiled(const LaunchConfig&, const Bytes& bytes) {
     case 7: t.box[0] = 32; break;
     case 8: t.box[0] = 4, t.swizzle = Swizzle::none; break;
     case 9: t.element_stride[0] = 2; break;
+    case 10: t.type = ElementType::f32, t.box[0] = 32, t.fill = rk::machine::Fill::nan; break;
     default: break;
   }
   (void)rk::machine::encode(t);

@@ -170,6 +170,7 @@ class TestTensorMaps:
             ("encode_tiled", 7, "a row of the box has 64 bytes; with this swizzle it must have 128"),
             ("encode_tiled", 8, "a row of the box has 8 bytes; it must be a multiple of 16"),
             ("encode_tiled", 9, "the element stride of dimension 0"),
+            ("encode_tiled", 10, "only bf16 and f16 are filled with NaN"),
             ("encode_im2col", 1, "a corner along H is -129"),
             ("encode_im2col", 2, "the bounding box is empty along W"),
             ("encode_im2col", 3, "257 channels a pixel"),

@@ -6,6 +6,7 @@
 
 #include <launch.h>
 #include <ptx/global.h>
+#include <ptx/griddepcontrol.h>
 #include <ptx/ids.h>
 
 #include "api.h"
@@ -42,6 +43,7 @@ struct ConformanceKernel {
   }
 
   static RK_DEVICE void run(const Params& p) {
+    if constexpr (Primitive::kPdl) ptx::griddep_wait();
     const uint32_t thread = ptx::ctaid_x() * kThreads + ptx::tid_x();
     const uint32_t* mine = p.in + int64_t{thread} * Primitive::kIn;
     uint32_t in[Primitive::kIn];
@@ -60,13 +62,13 @@ struct ConformanceKernel {
 
 template <class Kernel>
 void start(uint32_t blocks, uint32_t cluster, uint32_t smem, const typename Kernel::Params& params,
-           Stream stream) {
+           Stream stream, bool pdl = false) {
   machine::launch<Kernel>({.grid = {blocks, 1, 1},
                            .cluster = {cluster, 1, 1},
                            .block = Kernel::kThreads,
                            .smem = smem,
                            .stream = stream,
-                           .pdl = false},
+                           .pdl = pdl},
                           params);
 }
 
@@ -75,8 +77,16 @@ constexpr Entry entry(const char* name) {
   using Kernel = ConformanceKernel<Primitive>;
   return {name, Kernel::kTotalThreads * Primitive::kIn, Kernel::kTotalThreads * Primitive::kOut,
           [](const Buffers& buffers, Stream stream) {
-            start<Kernel>(Primitive::kBlocks, Primitive::kCluster, Primitive::kSmem, buffers, stream);
+            start<Kernel>(Primitive::kBlocks, Primitive::kCluster, Primitive::kSmem, buffers, stream,
+                          Primitive::kPdl);
           }};
+}
+
+// Of a kernel that takes kInWords and gives kOutWords in one block.
+template <class Kernel>
+constexpr Entry words_entry(const char* name) {
+  return {name, Kernel::kInWords, Kernel::kOutWords,
+          [](const Buffers& buffers, Stream stream) { start<Kernel>(1, 1, Kernel::kSmem, buffers, stream); }};
 }
 
 // The primitives of sm_90 (kernels/conformance/sm90/); false if it has none of this name.

@@ -23,6 +23,7 @@ namespace rk::primitives {
 
 struct Defaults {
   static constexpr uint32_t kThreads = 32, kBlocks = 1, kCluster = 1, kSmem = 0, kIn = 1, kOut = 1;
+  static constexpr bool kPdl = false;  // programmatic dependent launch
 };
 
 RK_DEVICE float as_float(uint32_t word) {

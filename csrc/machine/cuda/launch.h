@@ -4,6 +4,8 @@
 
 #include <cuda_runtime.h>
 
+#include <cstdlib>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
@@ -29,6 +31,16 @@ inline void check(cudaError_t status, const char* what, const char* kernel) {
   throw std::runtime_error(std::string(kernel) + ": " + what + " failed: " + cudaGetErrorString(status));
 }
 
+// RESNET_KERNELS_PDL=0 starts every kernel after the one before it has ended, to see whether overlap is to
+// blame.
+inline bool overlap_allowed() {
+  static const bool allowed = [] {
+    const char* const said = std::getenv("RESNET_KERNELS_PDL");
+    return said == nullptr || std::strcmp(said, "0") != 0;
+  }();
+  return allowed;
+}
+
 // Starts the kernel on config.stream of the current device. Throws std::runtime_error that names the kernel.
 template <class Kernel>
 void launch(const LaunchConfig& config, const typename Kernel::Params& params) {
@@ -46,7 +58,7 @@ void launch(const LaunchConfig& config, const typename Kernel::Params& params) {
     attributes[count].val.clusterDim = {config.cluster.x, config.cluster.y, config.cluster.z};
     ++count;
   }
-  if (config.pdl) {
+  if (config.pdl && overlap_allowed()) {
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[count].val.programmaticStreamSerializationAllowed = 1;
     ++count;

@@ -17,6 +17,8 @@ constexpr CUtensorMapDataType kTypes[] = {CU_TENSOR_MAP_DATA_TYPE_UINT8, CU_TENS
                                           CU_TENSOR_MAP_DATA_TYPE_FLOAT16, CU_TENSOR_MAP_DATA_TYPE_FLOAT32};
 constexpr CUtensorMapSwizzle kSwizzles[] = {CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_SWIZZLE_32B,
                                             CU_TENSOR_MAP_SWIZZLE_64B, CU_TENSOR_MAP_SWIZZLE_128B};
+constexpr CUtensorMapFloatOOBfill kFills[] = {CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+                                              CU_TENSOR_MAP_FLOAT_OOB_FILL_NAN_REQUEST_ZERO_FMA};
 
 // The driver's function of this name, as of CUDA 12.0.
 template <class Function>
@@ -50,7 +52,7 @@ TensorMap encode(const TiledTensor& t) {
   const CUresult status = encode_tiled(&map, kTypes[static_cast<int>(t.type)], t.rank,
                                        const_cast<void*>(t.data), t.extent, t.stride, t.box, t.element_stride,
                                        CU_TENSOR_MAP_INTERLEAVE_NONE, kSwizzles[static_cast<int>(t.swizzle)],
-                                       CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+                                       CU_TENSOR_MAP_L2_PROMOTION_L2_128B, kFills[static_cast<int>(t.fill)]);
   return result(status, map);
 }
 
@@ -65,7 +67,7 @@ TensorMap encode(const Im2colTensor& t) {
       encode_im2col(&map, kTypes[static_cast<int>(t.type)], 4, const_cast<void*>(t.data), t.extent, t.stride,
                     t.lower, t.upper, t.channels, t.pixels, element_stride, CU_TENSOR_MAP_INTERLEAVE_NONE,
                     kSwizzles[static_cast<int>(t.swizzle)], CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
-                    CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+                    kFills[static_cast<int>(t.fill)]);
   return result(status, map);
 }
 

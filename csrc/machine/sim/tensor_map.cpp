@@ -23,6 +23,7 @@ TensorMap encode(const TiledTensor& t) {
   fields.rank = static_cast<uint8_t>(t.rank);
   fields.element = static_cast<uint8_t>(element_bytes(t.type));
   fields.swizzle = t.swizzle;
+  fields.fill = t.fill;
   fields.data = static_cast<const uint8_t*>(t.data);
   for (uint32_t i = 0; i < t.rank; ++i) {
     fields.last[i] = static_cast<uint32_t>(t.extent[i] - 1);
@@ -41,6 +42,7 @@ TensorMap encode(const Im2colTensor& t) {
   fields.rank = 4;
   fields.element = static_cast<uint8_t>(element_bytes(t.type));
   fields.swizzle = t.swizzle;
+  fields.fill = t.fill;
   fields.data = static_cast<const uint8_t*>(t.data);
   fields.box[0] = static_cast<uint16_t>(t.channels);
   fields.box[1] = static_cast<uint16_t>(t.pixels);

@@ -1,5 +1,4 @@
-// Primitives of sm_90 whose words go through barriers and shared memory: mbarriers, bulk copies, stmatrix,
-// clusters.
+// Primitives of sm_90 on words: through mbarriers, bulk copies, stmatrix and clusters, and in arithmetic.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +8,7 @@
 #include <ptx/bulk.h>
 #include <ptx/cluster.h>
 #include <ptx/fence.h>
+#include <ptx/fma_oob.h>
 #include <ptx/griddepcontrol.h>
 #include <ptx/ids.h>
 #include <ptx/mbarrier.h>
@@ -125,6 +125,16 @@ struct Griddepcontrol : Defaults {
   }
 };
 
+// In clusters, and launched so that the kernel before it may still run.
+struct DependentClusters : Defaults {
+  static constexpr uint32_t kBlocks = 4, kCluster = 2;
+  static constexpr bool kPdl = true;
+  static RK_DEVICE void apply(const uint32_t* in, uint32_t* out) {
+    ptx::griddep_launch_dependents();
+    out[0] = in[0];
+  }
+};
+
 // ---- clusters of two: words change blocks
 
 struct ClusterIds : Defaults {
@@ -187,6 +197,21 @@ struct ClusterMbarrier : Defaults {
     out[0] = in[0];
     ptx::cluster_arrive();
     ptx::cluster_wait();
+  }
+};
+
+// ---- arithmetic: a, b and c in each half of a word
+
+struct FmaOobBf16x2 : Defaults {
+  static constexpr uint32_t kThreads = 128, kBlocks = 256, kIn = 3;
+  static RK_DEVICE void apply(const uint32_t* in, uint32_t* out) {
+    out[0] = ptx::fma_oob_bf16x2(in[0], in[1], in[2]);
+  }
+};
+struct FmaOobF16x2 : Defaults {
+  static constexpr uint32_t kThreads = 128, kBlocks = 256, kIn = 3;
+  static RK_DEVICE void apply(const uint32_t* in, uint32_t* out) {
+    out[0] = ptx::fma_oob_f16x2(in[0], in[1], in[2]);
   }
 };
 

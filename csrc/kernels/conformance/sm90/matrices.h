@@ -109,11 +109,52 @@ struct Wgmma {
   }
 };
 
+// d = a b where a's 64 rows are an 8 x 8 patch of a larger one: row 8 i + j of a is row kPitch i + j + shift
+// of the tile, which is how a 3x3 convolution would read its nine taps from one tile with a halo. The
+// descriptor then starts inside a group of eight rows whose swizzle it did not start.
+//
+// x: the tile of kRows rows, then tile b (each rounded up to 1024 bytes), then four times the shift.
+// y: the accumulators, 32 a thread.
+struct WgmmaPatch {
+  using Params = Buffers;
+  using B = TileLayout<Swizzle::span128, Major::k, 64>;
+  static constexpr const char* kName = "conformance_wgmma_patch";
+  static constexpr uint32_t kThreads = 128, kMinBlocks = 1;
+  static constexpr uint32_t kPitch = 10, kRows = kPitch * 10, kRow = 128;
+  static constexpr uint32_t kTileA = (kRows * kRow + 1023) / 1024 * 1024, kSmem = kTileA + B::kBytes;
+  static constexpr uint32_t kInWords = kSmem / 4 + 4, kOutWords = kThreads * 32;
+
+  static std::array<machine::Span, 2> spans(const Params& p) {
+    using machine::Role;
+    return {{{p.in, int64_t{kInWords} * 4, Role::activation, "x"},
+             {p.out, int64_t{kOutWords} * 4, Role::output, "y"}}};
+  }
+
+  static RK_DEVICE void run(const Params& p) {
+    const uint32_t tid = ptx::tid_x(), a = ptx::smem_base(), b = a + kTileA;
+    for (uint32_t i = tid; i < kSmem / 16; i += kThreads) {
+      ptx::st_shared(a + 16 * i, ptx::ld_global(reinterpret_cast<const Words4*>(p.in) + i));
+    }
+    const uint32_t first = a + ptx::ld_global(p.in + kSmem / 4) * kRow;
+    ptx::fence_proxy_async();
+    ptx::barrier_sync();
+    ptx::WgmmaAccumulator<64> d;
+    ptx::wgmma_fence(d);
+    RK_UNROLL
+    for (uint32_t step = 0; step < kSteps; ++step) {
+      const uint64_t rows = machine::matrix_descriptor(Swizzle::span128, first + 32 * step, 0, kPitch * kRow);
+      ptx::wgmma_ss<MatrixType::bf16, Major::k, Major::k>(d, rows, B::descriptor(b, step), step != 0);
+    }
+    ptx::wgmma_commit();
+    ptx::wgmma_wait<0>(d);
+    RK_UNROLL
+    for (int i = 0; i < 32; ++i) ptx::st_global(p.out + tid * 32 + i, primitives::as_word(d.get(i)));
+  }
+};
+
 template <MatrixType kType, int kN, Swizzle kSwizzle, Major kA, Major kB, bool kFromRegisters = false>
 constexpr Entry matrix_entry(const char* name) {
-  using Kernel = Wgmma<kType, kN, kSwizzle, kA, kB, kFromRegisters>;
-  return {name, Kernel::kInWords, Kernel::kOutWords,
-          [](const Buffers& buffers, Stream stream) { start<Kernel>(1, 1, Kernel::kSmem, buffers, stream); }};
+  return words_entry<Wgmma<kType, kN, kSwizzle, kA, kB, kFromRegisters>>(name);
 }
 
 }  // namespace rk::conformance_kernels

@@ -5,6 +5,7 @@
 // figures.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 
@@ -26,6 +27,7 @@
 namespace rk::conformance_kernels {
 
 using machine::ElementType;
+using machine::Fill;
 using machine::Swizzle;
 
 struct TensorParams {
@@ -33,9 +35,23 @@ struct TensorParams {
   Buffers buffers;
 };
 
-// A tiled tensor of kRank dimensions of float32, densely packed; the box starts at kAt.
+// What the cases below do not say otherwise.
+struct Words {
+  static constexpr ElementType kType = ElementType::f32;
+  static constexpr Fill kFill = Fill::zero;
+};
+struct Bf16Nans {
+  static constexpr ElementType kType = ElementType::bf16;
+  static constexpr Fill kFill = Fill::nan;
+};
+struct F16Nans {
+  static constexpr ElementType kType = ElementType::f16;
+  static constexpr Fill kFill = Fill::nan;
+};
+
+// A tiled tensor of kRank dimensions, densely packed unless it has kStrideBytes; the box starts at kAt.
 template <Swizzle kSwizzle>
-struct Plane {  // 2-d, over the left and the upper edge
+struct Plane : Words {  // 2-d, over the left and the upper edge
   static constexpr int kRank = 2;
   static constexpr Swizzle kMode = kSwizzle;
   static constexpr uint64_t kExtent[2] = {40, 30};
@@ -44,7 +60,7 @@ struct Plane {  // 2-d, over the left and the upper edge
   static constexpr uint32_t kStep[2] = {1, 1};
   static constexpr int32_t kAt[2] = {-2, -3};
 };
-struct PlaneEnd {  // 2-d, over the right and the lower edge
+struct PlaneEnd : Words {  // 2-d, over the right and the lower edge
   static constexpr int kRank = 2;
   static constexpr Swizzle kMode = Swizzle::span128;
   static constexpr uint64_t kExtent[2] = {40, 30};
@@ -52,7 +68,30 @@ struct PlaneEnd {  // 2-d, over the right and the lower edge
   static constexpr uint32_t kStep[2] = {1, 1};
   static constexpr int32_t kAt[2] = {17, 25};
 };
-struct Volume {  // 4-d, every other row, every third image
+struct PastPlane : PlaneEnd {  // begins one column past the last
+  static constexpr int32_t kAt[2] = {40, 3};
+};
+struct NanPlane : Bf16Nans {  // 2-d, over the right and the lower edge
+  static constexpr int kRank = 2;
+  static constexpr Swizzle kMode = Swizzle::span128;
+  static constexpr uint64_t kExtent[2] = {88, 30};
+  static constexpr uint32_t kBox[2] = {64, 8};
+  static constexpr uint32_t kStep[2] = {1, 1};
+  static constexpr int32_t kAt[2] = {45, 25};
+};
+// 3-d: windows of four pixels of four channels, a pixel apart, in every other line of twelve pixels: an
+// element lies in up to four windows.
+struct Overlapping : Words {
+  static constexpr int kRank = 3;
+  static constexpr Swizzle kMode = Swizzle::span64;
+  static constexpr uint64_t kExtent[3] = {16, 9, 7};
+  static constexpr uint64_t kStrideBytes[2] = {16, 192};
+  static constexpr int64_t kTensorWords = 7 * 48;  // that the windows lie in
+  static constexpr uint32_t kBox[3] = {16, 8, 8};
+  static constexpr uint32_t kStep[3] = {1, 1, 2};
+  static constexpr int32_t kAt[3] = {0, 3, -1};
+};
+struct Volume : Words {  // 4-d, every other row, every third image
   static constexpr int kRank = 4;
   static constexpr Swizzle kMode = Swizzle::span64;
   static constexpr uint64_t kExtent[4] = {16, 5, 7, 8};
@@ -61,8 +100,8 @@ struct Volume {  // 4-d, every other row, every third image
   static constexpr int32_t kAt[4] = {0, 3, 2, 3};
 };
 
-// Four-dimensional tensors {C, W, H, N} of float32, walked pixel by pixel.
-struct Window {  // a 3x3 window with padding 1, its centre and one corner
+// Four-dimensional tensors {C, W, H, N}, densely packed unless they have kStrideBytes, walked pixel by pixel.
+struct Window : Words {  // a 3x3 window with padding 1, its centre and one corner
   static constexpr Swizzle kMode = Swizzle::span128;
   static constexpr uint64_t kExtent[4] = {32, 9, 11, 2};
   static constexpr int kLower[2] = {-1, -1}, kUpper[2] = {-1, -1};
@@ -70,7 +109,41 @@ struct Window {  // a 3x3 window with padding 1, its centre and one corner
   static constexpr int32_t kAt[4] = {0, 3, 8, 0};
   static constexpr uint16_t kOffset[2] = {2, 0};
 };
-struct StridedWindow {  // stride 2, channels past the end, pixels past the last image
+struct FewChannels : Window {  // fewer than a copy takes of each pixel
+  static constexpr uint64_t kExtent[4] = {8, 9, 11, 2};
+};
+struct OnePixel : Window {  // images of one pixel: the bounding box is the corner before it
+  static constexpr uint64_t kExtent[4] = {32, 1, 1, 3};
+  static constexpr uint32_t kPixels = 8;
+  static constexpr int32_t kAt[4] = {0, -1, -1, 1};
+  static constexpr uint16_t kOffset[2] = {1, 1};
+};
+struct Phase : Words {  // every other pixel of 7 x 7: no stride is a multiple of the one before
+  static constexpr Swizzle kMode = Swizzle::span128;
+  static constexpr uint64_t kExtent[4] = {32, 4, 4, 2};
+  static constexpr uint64_t kStrideBytes[3] = {2 * 128, 14 * 128, 49 * 128};
+  static constexpr int64_t kTensorWords = 2 * 49 * 32;
+  static constexpr int kLower[2] = {0, 0}, kUpper[2] = {0, 0};
+  static constexpr uint32_t kChannels = 32, kPixels = 24, kStep[2] = {1, 1};
+  static constexpr int32_t kAt[4] = {0, 1, 2, 0};
+  static constexpr uint16_t kOffset[2] = {0, 0};
+};
+struct PastImages : Window {  // begins one image past the last
+  static constexpr int32_t kAt[4] = {0, -1, -1, 2};
+};
+struct PastChannels : Window {  // begins one channel past the last
+  static constexpr int32_t kAt[4] = {32, 3, 8, 0};
+};
+template <class Nans>
+struct NanWindow : Nans {  // the window's edges, and channels past the end
+  static constexpr Swizzle kMode = Swizzle::span128;
+  static constexpr uint64_t kExtent[4] = {48, 9, 11, 2};
+  static constexpr int kLower[2] = {-1, -1}, kUpper[2] = {-1, -1};
+  static constexpr uint32_t kChannels = 64, kPixels = 48, kStep[2] = {1, 1};
+  static constexpr int32_t kAt[4] = {0, 3, 8, 0};
+  static constexpr uint16_t kOffset[2] = {2, 0};
+};
+struct StridedWindow : Words {  // stride 2, channels past the end, pixels past the last image
   static constexpr Swizzle kMode = Swizzle::span64;
   static constexpr uint64_t kExtent[4] = {24, 8, 6, 2};
   static constexpr int kLower[2] = {-2, -1}, kUpper[2] = {-2, -1};
@@ -87,31 +160,33 @@ constexpr uint32_t box_words() {
   if constexpr (Tiled<Case>) {
     uint32_t words = 1;
     for (int i = 0; i < Case::kRank; ++i) words *= (Case::kBox[i] + Case::kStep[i] - 1) / Case::kStep[i];
-    return words;
+    return words * machine::element_bytes(Case::kType) / 4;
   } else {
-    return Case::kChannels * Case::kPixels;
+    return Case::kChannels * Case::kPixels * machine::element_bytes(Case::kType) / 4;
   }
 }
 
 template <class Case>
 constexpr int64_t tensor_words() {
+  if constexpr (requires { Case::kTensorWords; }) return Case::kTensorWords;
   int64_t words = 1;
   for (const uint64_t extent : Case::kExtent) words *= static_cast<int64_t>(extent);
-  return words;
+  return words * machine::element_bytes(Case::kType) / 4;
 }
 
 template <class Case>
 machine::TensorMap encode_case(const void* data) {
   if constexpr (Tiled<Case>) {
-    machine::TiledTensor t = {.type = ElementType::f32,
+    machine::TiledTensor t = {.type = Case::kType,
                               .rank = Case::kRank,
                               .data = data,
                               .extent = {},
                               .stride = {},
                               .box = {},
                               .element_stride = {},
-                              .swizzle = Case::kMode};
-    uint64_t stride = 4;
+                              .swizzle = Case::kMode,
+                              .fill = Case::kFill};
+    uint64_t stride = machine::element_bytes(Case::kType);
     for (int i = 0; i < Case::kRank; ++i) {
       t.extent[i] = Case::kExtent[i];
       t.box[i] = Case::kBox[i];
@@ -119,19 +194,24 @@ machine::TensorMap encode_case(const void* data) {
       if (i != 0) t.stride[i - 1] = stride;
       stride *= Case::kExtent[i];
     }
+    if constexpr (requires { Case::kStrideBytes; }) std::ranges::copy(Case::kStrideBytes, t.stride);
     return machine::encode(t);
   } else {
     const auto& e = Case::kExtent;
-    return machine::encode({.type = ElementType::f32,
-                            .data = data,
-                            .extent = {e[0], e[1], e[2], e[3]},
-                            .stride = {4 * e[0], 4 * e[0] * e[1], 4 * e[0] * e[1] * e[2]},
-                            .lower = {Case::kLower[0], Case::kLower[1]},
-                            .upper = {Case::kUpper[0], Case::kUpper[1]},
-                            .channels = Case::kChannels,
-                            .pixels = Case::kPixels,
-                            .element_stride = {Case::kStep[0], Case::kStep[1]},
-                            .swizzle = Case::kMode});
+    const uint64_t pixel = machine::element_bytes(Case::kType) * e[0];
+    machine::Im2colTensor t = {.type = Case::kType,
+                               .data = data,
+                               .extent = {e[0], e[1], e[2], e[3]},
+                               .stride = {pixel, pixel * e[1], pixel * e[1] * e[2]},
+                               .lower = {Case::kLower[0], Case::kLower[1]},
+                               .upper = {Case::kUpper[0], Case::kUpper[1]},
+                               .channels = Case::kChannels,
+                               .pixels = Case::kPixels,
+                               .element_stride = {Case::kStep[0], Case::kStep[1]},
+                               .swizzle = Case::kMode,
+                               .fill = Case::kFill};
+    if constexpr (requires { Case::kStrideBytes; }) std::ranges::copy(Case::kStrideBytes, t.stride);
+    return machine::encode(t);
   }
 }
 
@@ -153,6 +233,8 @@ RK_DEVICE void load_box(const TensorParams& p, uint32_t mbarrier) {
                          {Case::kOffset[0], Case::kOffset[1]});
   } else if constexpr (Case::kRank == 2) {
     ptx::tma_load(box, p.map, mbarrier, {Case::kAt[0], Case::kAt[1]});
+  } else if constexpr (Case::kRank == 3) {
+    ptx::tma_load(box, p.map, mbarrier, {Case::kAt[0], Case::kAt[1], Case::kAt[2]});
   } else {
     ptx::tma_load(box, p.map, mbarrier, {Case::kAt[0], Case::kAt[1], Case::kAt[2], Case::kAt[3]});
   }
@@ -235,6 +317,7 @@ struct RowStore {
   using Params = Buffers;
   static constexpr const char* kName = "conformance_row_store";
   static constexpr uint32_t kThreads = 64, kMinBlocks = 1, kWords = 256, kSmem = 4 * kWords;
+  static constexpr int64_t kInWords = kWords, kOutWords = kWords;
 
   static std::array<machine::Span, 2> spans(const Params& p) {
     using machine::Role;

@@ -5,13 +5,22 @@ namespace {
 
 constexpr uint32_t kChunk = 16;  // bytes that a swizzle keeps together
 
+void set(uint8_t* to, uint16_t fill, uint32_t bytes) {
+  if (fill == 0) {
+    std::memset(to, 0, bytes);
+  } else {
+    for (uint32_t byte = 0; byte < bytes; byte += sizeof fill) std::memcpy(to + byte, &fill, sizeof fill);
+  }
+}
+
 }  // namespace
 
 void load_box(const BulkCopy& copy, uint8_t* window, uint32_t shared) {
+  const uint16_t fill = copy.fill();
   copy.rows([&](const BulkRow& row) {
     const uint32_t start = shared + row.offset;
     if (copy.swizzle() == machine::Swizzle::none) {
-      if (row.valid != row.bytes) std::memset(window + start, 0, row.bytes);
+      if (row.valid != row.bytes) set(window + start, fill, row.bytes);
       if (row.valid != 0) std::memcpy(window + start + row.lead, row.global, row.valid);
       return;
     }
@@ -19,11 +28,11 @@ void load_box(const BulkCopy& copy, uint8_t* window, uint32_t shared) {
       uint8_t* const to = window + machine::swizzled(copy.swizzle(), start + byte);
       const uint32_t from = std::max(byte, row.lead), end = std::min(byte + kChunk, row.lead + row.valid);
       if (from >= end) {
-        std::memset(to, 0, kChunk);
+        set(to, fill, kChunk);
       } else if (end - from == kChunk) {
         std::memcpy(to, row.global + (from - row.lead), kChunk);
       } else {
-        std::memset(to, 0, kChunk);
+        set(to, fill, kChunk);
         std::memcpy(to + (from - byte), row.global + (from - row.lead), end - from);
       }
     }

@@ -13,8 +13,9 @@ namespace rk::sim {
 // The simulator's encoding of a machine::TensorMap.
 struct MapFields {
   uint32_t mark;
-  uint8_t im2col, rank, element, reserved;  // element: bytes
+  uint8_t im2col, rank, element;  // element: bytes
   machine::Swizzle swizzle;
+  machine::Fill fill;
   int8_t lower[2], upper[2];  // im2col: W, H
   uint8_t element_stride[5];
   uint16_t box[5];  // im2col: box[0] channels, box[1] pixels
@@ -64,6 +65,9 @@ struct BulkCopy {
   }
 
   machine::Swizzle swizzle() const { return tensor ? map.swizzle : machine::Swizzle::none; }
+
+  // What stands in shared memory where the box lies outside the tensor, in 16-bit words.
+  uint16_t fill() const { return tensor && map.fill == machine::Fill::nan ? machine::kOutOfBoundsNan : 0; }
 
  private:
   // The innermost dimension from `first` on, of the pixel or line that starts at `line`.

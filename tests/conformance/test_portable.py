@@ -1,73 +1,30 @@
-"""Every instruction of the machine layer, one tiny kernel each, against a model in NumPy.
+"""Every instruction of the machine layer that sm_80 has, one tiny kernel each, against a model in NumPy.
 
 The same kernels (csrc/kernels/conformance) run in both builds of the simulator and, where there is a GPU, on
-it.  Data movement, conversions and integer-valued mma agree bit for bit (any NaN equals any other); mma on
-random values lies within 2^-21 sum |a b| of the exact result, because tensor cores truncate where the
-simulator rounds.
-
-With RESNET_KERNELS_WRITE_GOLDEN=1 a run on a GPU stores the hardware's answers in tests/golden/, which the
-simulator is compared with ever after.
+it.
 """
 
 from __future__ import annotations
 
-import os
-import zlib
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from resnet_kernels import _native
-
-from .conftest import built
-
-GOLDEN = Path(__file__).parent / "golden" / "conformance.npz"
-WORD = np.uint32
-Words = np.ndarray
-
-# ---- inputs
-
-
-def rng(name: str) -> np.random.Generator:
-    return np.random.default_rng(zlib.crc32(name.encode()))
-
-
-def bits(values: np.ndarray) -> Words:
-    return np.ascontiguousarray(values, np.float32).view(WORD)
-
-
-def random_words(name: str, threads: int, words: int) -> Words:
-    return rng(name).integers(0, 2**32, (threads, words), dtype=np.uint64).astype(WORD)
-
-
-def awkward_floats(name: str, threads: int, words: int) -> Words:
-    """Random bit patterns among which are zeros, infinities, NaNs, denormals, ties and the largest floats."""
-    special = [
-        0.0,
-        -0.0,
-        1.0,
-        -1.0,
-        np.inf,
-        -np.inf,
-        np.nan,
-        65504.0,
-        65519.0,
-        65520.0,
-        3.4e38,
-        -3.4e38,
-        1e-45,
-    ]
-    special += [6e-8, 2.98e-8, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-11, 1 + 3 * 2**-11, 1 + 2**-12, -1 - 2**-9]
-    generator = rng(name)
-    values = random_words(name, threads, words)
-    values[::3] = bits(generator.standard_normal(values[::3].shape))
-    chosen = generator.random(values.shape) < 0.4
-    values[chosen] = bits(generator.choice(np.array(special, np.float32), int(chosen.sum())))
-    return values
-
+from .common import (
+    MACHINES,
+    WORD,
+    Case,
+    Words,
+    ask,
+    awkward_floats,
+    bf16,
+    bits,
+    random_words,
+    require,
+    rng,
+    run,
+)
 
 # ---- models: [threads, words in] -> [threads, words out]
 
@@ -147,19 +104,6 @@ def ldmatrix_input(name: str) -> Words:
     x = random_words(name, 32, 8)
     x[:, 4] = rng(name).permutation(32)
     return x
-
-
-def bf16(value: np.ndarray) -> np.ndarray:
-    """The nearest bfloat16, ties to even, as uint16; through float64 so that no bit trick is shared."""
-    value = np.asarray(value, np.float32)
-    wide = value.astype(np.float64)
-    with np.errstate(all="ignore"):
-        exponent = np.maximum(np.frexp(wide)[1], -125)
-        unit = np.ldexp(1.0, exponent - 8)
-        rounded = np.where(np.isfinite(wide), np.rint(wide / unit) * unit, wide).astype(np.float32)
-    rounded = np.copysign(rounded, value)
-    # PTX: the canonical NaN of bf16 is 0x7fff.
-    return np.where(np.isnan(value), 0x7FFF, rounded.view(WORD) >> 16).astype(np.uint16)
 
 
 def cvt_bf16x2(x: Words) -> Words:
@@ -301,7 +245,7 @@ def exchange_input(name: str) -> Words:
 
 
 # name -> (input [threads, words], model)
-CASES: dict[str, tuple[Words, Callable[[Words], Words]]] = {
+QUESTIONS: dict[str, tuple[Words, Callable[[Words], Words]]] = {
     "ids": (np.zeros((288, 1), WORD), ids),
     "barrier": (random_words("barrier", 256, 1), reversed_blocks),
     "named_barrier": (random_words("named_barrier", 128, 1), named_barrier),
@@ -338,64 +282,30 @@ FLOATS = {
     "unpack_f16x2": np.float32,
 }
 
-# ---- machines
 
-MACHINES = [
-    pytest.param("sim", marks=pytest.mark.skipif(not built("_sim"), reason="_sim is not built")),
-    pytest.param(
-        "sim_checked", marks=pytest.mark.skipif(not built("_sim_checked"), reason="_sim_checked is not built")
-    ),
-    pytest.param("cuda", marks=pytest.mark.gpu),
-]
-
-
-def run(machine: str, primitive: str, x: Words) -> Words:
-    """The machine's answer, [threads, words]."""
-    flat = torch.from_numpy(x.reshape(-1).view(np.int32).copy())
-    if machine == "cuda":
-        _native.require_cuda()
-        result = torch.ops.resnet_kernels.conformance(flat.cuda(), primitive).cpu()
-    else:
-        _native.simulator(checked=machine == "sim_checked")
-        result = getattr(torch.ops, f"resnet_kernels_{machine}").conformance(flat, primitive)
-    return result.numpy().view(WORD).reshape(len(x), -1)
-
-
-def require_equal(primitive: str, got: Words, want: Words) -> None:
-    """Bit for bit; where the result is a float any NaN will do."""
-    got, want = np.ascontiguousarray(got), np.ascontiguousarray(want)
-    assert got.shape == want.shape
-    same_bits = got == want
-    if primitive in FLOATS:
-        kind = FLOATS[primitive]
-        nan = np.isnan(got.view(kind)) & np.isnan(want.view(kind))
-        same_bits = (
-            got.view(kind).view(f"u{kind().itemsize}") == want.view(kind).view(f"u{kind().itemsize}")
-        ) | nan
-    assert same_bits.all(), f"{primitive}: threads {np.unique(np.nonzero(~same_bits)[0])[:8]}"
-
-
-@pytest.mark.parametrize("machine", MACHINES)
-@pytest.mark.parametrize("primitive", CASES)
-def test_primitive(machine: str, primitive: str) -> None:
-    x, model = CASES[primitive]
-    require_equal(primitive, run(machine, primitive, x), model(x.copy()))
-
-
-@pytest.mark.parametrize("machine", MACHINES)
-@pytest.mark.parametrize("kind", ["bf16", "f16", "tf32"])
-def test_random_mma(machine: str, kind: str) -> None:
+def random_mma(kind: str) -> Case:
     x = mma_input(kind, False)
     a, b, d = mma_matrices(kind, x)
-    bound = 2.0**-21 * (np.abs(a) @ np.abs(b) + np.abs(d))
-    got = run(machine, f"mma_{kind}", x).copy().view(np.float32)
-    assert (np.abs(got - mma_rows(a @ b + d)) <= mma_rows(bound)).all()
+    bound = 2.0**-21 * mma_rows(np.abs(a) @ np.abs(b) + np.abs(d))
+    return Case(f"mma_{kind}", x, bits(mma_rows(a @ b + d)), bound=bound)
+
+
+CASES = {
+    **{name: Case(name, x, model(x.copy()), FLOATS.get(name)) for name, (x, model) in QUESTIONS.items()},
+    **{f"random_mma_{kind}": random_mma(kind) for kind in ("bf16", "f16", "tf32")},
+}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("name", CASES)
+def test_primitive(machine: str, name: str) -> None:
+    require(CASES[name], ask(machine, CASES[name]), CASES[name].want)
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_unanimous_votes(machine: str) -> None:
     for x in (np.zeros((64, 1), WORD), np.ones((64, 1), WORD)):
-        require_equal("votes", run(machine, "votes", x), votes(x))
+        assert np.array_equal(run(machine, "votes", x), votes(x))
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -404,30 +314,3 @@ def test_unknown_primitives_and_sizes_are_refused(machine: str) -> None:
         run(machine, "wgmma", np.zeros((1, 1), WORD))
     with pytest.raises(RuntimeError, match="fma takes 512 contiguous int32 words"):
         run(machine, "fma", np.zeros((1, 1), WORD))
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(
-    "RESNET_KERNELS_WRITE_GOLDEN" not in os.environ, reason="stores the hardware's answers on request"
-)
-def test_store_the_hardware_s_answers() -> None:
-    answers = {name: run("cuda", name, x) for name, (x, _) in CASES.items()}
-    answers |= {f"random_{k}": run("cuda", f"mma_{k}", mma_input(k, False)) for k in ("bf16", "f16", "tf32")}
-    GOLDEN.parent.mkdir(exist_ok=True)
-    partial = GOLDEN.with_name("conformance.partial.npz")
-    np.savez_compressed(partial, device=np.array(torch.cuda.get_device_name()), **answers)
-    partial.replace(GOLDEN)
-
-
-@pytest.mark.skipif(not GOLDEN.exists(), reason=f"no {GOLDEN.name}: no GPU has stored its answers yet")
-@pytest.mark.parametrize("machine", MACHINES[:2])
-def test_simulator_against_stored_hardware(machine: str) -> None:
-    with np.load(GOLDEN) as golden:
-        for primitive, (x, _) in CASES.items():
-            require_equal(primitive, run(machine, primitive, x), golden[primitive])
-        for kind in ("bf16", "f16", "tf32"):
-            x = mma_input(kind, False)
-            a, b, d = mma_matrices(kind, x)
-            bound = mma_rows(2.0**-20 * (np.abs(a) @ np.abs(b) + np.abs(d)))
-            got = run(machine, f"mma_{kind}", x).copy().view(np.float32)
-            assert (np.abs(got - golden[f"random_{kind}"].copy().view(np.float32)) <= bound).all()
