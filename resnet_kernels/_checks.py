@@ -180,17 +180,16 @@ def indexable(
 ) -> None:
     """The extents the convolution kernels index in 32 bits must fit; ``output`` is (P, Q)."""
     n, c, h, w = x_shape
-    extents = {
-        "x and stride give {} output pixels (N P Q)": n * output[0] * output[1],
-        "weight has filters of {} elements (C R S)": math.prod(weight_shape[1:]),
-        "x and padding give {} as 4 x the elements of a padded image (C H W)": 4
-        * c
-        * (h + 2 * padding[0])
-        * (w + 2 * padding[1]),
-    }
-    for text, extent in extents.items():
-        if extent > MAX_INT:
+    padded = (h + 2 * padding[0]) * (w + 2 * padding[1])
+    # The last tile of pixels may reach past the last pixel.
+    for text, extent, spare in (
+        ("x has {} pixels (N H W)", n * h * w, 1024),
+        ("x and stride give {} output pixels (N P Q)", n * output[0] * output[1], 1024),
+        ("weight has filters of {} elements (C R S)", math.prod(weight_shape[1:]), 1),
+        ("x and padding give {} as 4 x the elements of a padded image (C H W)", 4 * c * padded, 1),
+    ):
+        if extent > 2**31 - spare:
             raise ValueError(
-                f"{op}: {text.format(extent)}, the kernels index up to 2^31 - 1: split the batch or image, "
-                "or choose rk.backend('aten')"
+                f"{op}: {text.format(extent)}, the kernels index up to 2^31 - {spare}: split the batch or "
+                "image, or choose rk.backend('aten')"
             )

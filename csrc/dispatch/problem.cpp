@@ -18,10 +18,11 @@ std::string describe(const ConvShape& shape) {
 
 namespace dispatch {
 
-int32_t index32(int64_t value, const char* what) {
-  if (value < 1 || value > std::numeric_limits<int32_t>::max()) {
+int32_t index32(int64_t value, const char* what, int32_t spare) {
+  if (value < 1 || value > (int64_t{1} << 31) - spare) {
     throw std::runtime_error(std::string(what) + " is " + std::to_string(value) +
-                             "; the kernels index 1 to 2^31 - 1: split the batch or the image");
+                             "; the kernels index 1 to 2^31 - " + std::to_string(spare) +
+                             ": split the batch or the image");
   }
   return static_cast<int32_t>(value);
 }
@@ -30,7 +31,9 @@ void check_indices(const ConvShape& shape) {
   index32(shape.n, "batch");
   index32(shape.c, "channels");
   index32(shape.k, "filters");
-  index32(shape.gemm_m(), "number of output pixels (n p q)");
+  // The last tile of pixels, or of a cluster's, may reach past the last pixel.
+  index32(shape.n * shape.h * shape.w, "number of pixels (n h w)", 1024);
+  index32(shape.gemm_m(), "number of output pixels (n p q)", 1024);
   index32(shape.gemm_k() * 2, "twice the size of a filter (r s c)");
   // Kernels add padding and window to coordinates before they compare: leave room for both.
   index32(4 * (shape.h + 2 * shape.pad_h) * (shape.w + 2 * shape.pad_w) * shape.c,

@@ -21,8 +21,8 @@ tile::ConvGeometry fprop_geometry(const ConvShape& shape);
 // pixels are left out.
 std::vector<tile::ConvGeometry> dgrad_geometry(const ConvShape& shape);
 
-// Throws std::runtime_error unless 1 <= value < 2^31; `what` says what it counts.
-int32_t index32(int64_t value, const char* what);
+// Throws std::runtime_error unless 1 <= value <= 2^31 - spare; `what` says what it counts.
+int32_t index32(int64_t value, const char* what, int32_t spare = 1);
 
 // Whether the residual's rows, where it has channels of its own, are whole 16-byte chunks.
 bool aligned_view(DType dtype, const ResidualView& view);

@@ -200,7 +200,9 @@ def test_float64_names_its_backend(op, simulator):
 @pytest.mark.parametrize(
     "x,weight,geometry,text",
     (
-        ((2**15, 1, 257, 257), (1, 1, 1, 1), {}, "output pixels"),
+        ((2**15, 1, 257, 257), (1, 1, 1, 1), {}, "x has .* pixels"),
+        ((2**31 - 1023, 1, 1, 1), (1, 1, 1, 1), {}, "2147482625 pixels"),
+        ((2**31 - 1024, 1, 1, 1), (1, 1, 1, 1), {"padding": 1}, "output pixels"),
         ((1, 2**12, 512, 512), (1, 2**12, 1, 1), {}, "padded image"),
         ((1, 1, 4, 4), (1, 1, 1, 1), {"padding": 2**15, "stride": 2**14}, "padded image"),
         ((1, 1, 4, 4), (1, 1, 1, 1), {"padding": 2**31 - 1, "stride": 2**31 - 1}, "padded image"),
