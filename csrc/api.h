@@ -398,6 +398,40 @@ void global_avg_pool(const GlobalAvgPool& problem);
 // x: the gradient [n, c]; y: the gradient of the input [n, pixels, c].
 void global_avg_pool_backward(const GlobalAvgPool& problem);
 
+// What a device can do at most, by kernels that do that and nothing else: for measurements. On compute
+// capability 9.0 alone.
+
+// Bytes from L2 to shared memory by TMA: every block copies boxes of 128 pixels of x [n, h, w, 64] in
+// bfloat16, as many as it is told to, around and around; 16 KB each.
+enum class FeedBoxes : uint8_t {
+  tiled,     // of the matrix [n h w, 64]
+  im2col,    // what each tap of a 3x3 window with padding 1 sees, one after the other
+  multicast  // of the matrix, the same ones for both blocks of a cluster, each of which loads one half
+};
+constexpr int64_t kFeedBoxBytes = 128 * 64 * 2;
+struct FeedCeiling {
+  FeedBoxes boxes;
+  int64_t n, h, w;
+  int64_t blocks, copies;  // copies of each block
+  const void* x;
+  void* checksums;  // [blocks, 32] words: of the last box of each, see kernels/sm90/ceilings/feed.cu
+  Stream stream;
+};
+void feed_ceiling(const FeedCeiling& problem);
+
+// Products from shared memory: every block makes repeats a b^T in float32, by adding a b^T so often.
+constexpr int64_t kMatrixCeilingRows = 128, kMatrixCeilingColumns = 256;
+constexpr int64_t kMatrixCeilingRowBytes = 128;  // of a and b
+struct MatrixCeiling {
+  DType dtype;  // bf16; f32 for TF32
+  int64_t blocks, repeats;
+  const void* a;    // [128, depth]
+  const void* b;    // [256, depth]
+  float* products;  // [blocks, 128, 256]
+  Stream stream;
+};
+void matrix_ceiling(const MatrixCeiling& problem);
+
 // One instruction of the machine on raw 32-bit words (kernels/conformance/): the tests compare the two
 // machines by it. `in` and `out` hold as many words as the primitive takes and gives.
 int64_t conformance_input_words(const char* primitive);

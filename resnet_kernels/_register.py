@@ -47,6 +47,15 @@ CHOICES = {
     "forget_tuned": "() -> ()",
     "force_configuration": "(str configuration) -> str",
 }
+# What only measurements and tests of the machines call; a compiled machine alone has them.
+INSTRUMENTS = {
+    # Single instructions on raw words.
+    "conformance": "(Tensor input, str primitive) -> Tensor",
+    # What a GPU of compute capability 9.0 can do at most. x: bfloat16 [N, 64, H, W], boxes: "tiled", "im2col"
+    # or "multicast" -> int32 [blocks, 32]; a: [128, depth], b: [256, depth] -> float32 [blocks, 128, 256].
+    "feed_ceiling": "(Tensor x, str boxes, int blocks, int copies) -> Tensor",
+    "matrix_ceiling": "(Tensor a, Tensor b, int blocks, int repeats) -> Tensor",
+}
 # Compilers must hand over tensors with the strides they were traced with: kernels read channels_last only.
 _TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
 
@@ -237,9 +246,7 @@ def _register() -> list[torch.library.Library]:
         for operator, schema in SCHEMAS.items():
             library.define(operator + schema, tags=_TAGS)
             torch.library.register_fake(f"{namespace}::{operator}", FAKES[operator], lib=library)
-        # Single instructions on raw words, for the tests that compare the machines.
-        library.define("conformance(Tensor input, str primitive) -> Tensor")
-        for name, schema in CHOICES.items():
+        for name, schema in (INSTRUMENTS | CHOICES).items():
             library.define(name + schema)
         libraries.append(library)
     for operator, (setup, backward) in _autograd.FORMULAS.items():

@@ -81,7 +81,7 @@ def training(
 def primitives(
     quick: Quick = False, output: Output = DIRECTORY, dtype: Dtype = "", time_limit: Limit = None
 ) -> None:
-    """What the device can do: memory bandwidth, matrix products, launches."""
+    """What the device can do: memory bandwidth, L2 to shared memory, matrix products, launches."""
     _run(("primitives",), quick, output, "", dtype, "", "", "cold", "auto", time_limit)
 
 

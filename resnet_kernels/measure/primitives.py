@@ -3,6 +3,7 @@
 copy, read, write    memory bandwidth, on buffers of eight caches' size
 cache copy           the same between two buffers that fit in the cache together
 matmul               a large product of random matrices, in every dtype
+L2 to shared, wgmma  copies by TMA alone, products by wgmma alone: our kernels (`kernel_ceilings`)
 launch               a kernel on one value: queued ahead (the GPU's share) and as the host issues it
 graph replay         a CUDA graph of 100 such kernels
 nothing              what the clock itself costs
@@ -16,7 +17,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .case import Case, Implementation, Outputs
+from . import kernel_ceilings
+from .case import Case, Implementation, Ours, Outputs
 from .environment import cache_bytes
 from .inputs import Inputs, generator, normal
 from .peers import Choice, pytorch
@@ -25,7 +27,7 @@ from .roofline import MATRIX, TORCH_DTYPES
 NODES = 100  # kernels in a graph
 
 
-def cases(choice: Choice, dtypes: tuple[str, ...], quick: bool) -> Iterator[Case]:
+def cases(choice: Choice, dtypes: tuple[str, ...], quick: bool, ours: Ours) -> Iterator[Case]:
     """The most important ceilings first."""
     device = choice.device
     cache = cache_bytes(device)
@@ -41,6 +43,8 @@ def cases(choice: Choice, dtypes: tuple[str, ...], quick: bool) -> Iterator[Case
             flops=2 * side**3,
         )
     yield _memory("cache copy", cache // 8, 2, lambda i: (i["to"].copy_(i["from"]),), device, warm=True)
+    if ours.backend == "cuda":
+        yield from kernel_ceilings.cases(ours, device, dtypes)
     yield _memory("read", size, 1, lambda i: (i["from"].sum(),), device)
     yield _memory("write", size, 1, lambda i: (i["to"].fill_(1.0),), device)
     tiny = partial(_buffers, 4, device)

@@ -106,8 +106,8 @@ def _ceilings(run: Run) -> str:
     ]
     return html.section(
         "The device’s ceilings",
-        "<p>What this very device reached in this session, with nothing of ours in it: the roofs that every "
-        "share below refers to. Random data; zeros run faster.</p>"
+        "<p>What this very device reached in this session, with no convolution of ours in it: the roofs that "
+        "every share below refers to. Random data; zeros run faster.</p>"
         + html.table(("what", "dtype", "#time", "#memory", "#arithmetic"), rows),
         "ceilings",
     )

@@ -77,7 +77,7 @@ def _cases(suite: str, options: Options, choice: Choice, ours: Ours) -> Iterator
         return _training(options, choice, ours)
     if suite == "primitives":
         dtypes = options.dtypes or DTYPES[choice.device.type]
-        return primitives.cases(choice, dtypes[:2] if options.quick else dtypes, options.quick)
+        return primitives.cases(choice, dtypes[:2] if options.quick else dtypes, options.quick, ours)
     raise ValueError(f"cases: no suite {suite!r}; there are {', '.join(SUITES)}")
 
 

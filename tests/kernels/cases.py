@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import resnet_kernels as rk
 
+from . import ceilings, passes
 from . import convolutions as conv
-from . import passes
 from .problems import DTYPES, Answer, Shape
 
 
@@ -153,6 +153,22 @@ def conv_tma(precision: str) -> list[Case]:
     ]
 
 
+def of_ceilings() -> list[Case]:
+    """Three rounds of the ring, more turns than the tensor has boxes, boxes that span rows and images."""
+    plan = {
+        "tiled": ((2, 16, 16), 3, 31),
+        "im2col": ((4, 8, 20), 2, 58),
+        "multicast": ((2, 16, 16), 4, 31),
+    }
+    return [
+        *(
+            Case(f"feed_ceiling-bf16-{boxes}", ceilings.feed_ceiling(boxes, *rest))
+            for boxes, rest in plan.items()
+        ),
+        *(Case(f"matrix_ceiling-{p}", ceilings.matrix_ceiling(p, 2, 3)) for p in ("bf16", "tf32")),
+    ]
+
+
 def convolutions(precision: str) -> list[Case]:
     """Each convolution and each prologue, on every tile of the portable kernels."""
     ffma = precision == "f32"
@@ -203,6 +219,7 @@ def cases() -> list[Case]:
         found.append(Case(f"pooling-{precision}", passes.pooling(precision, 2, 72, 8, 8)))
         found.append(Case(f"pooling-{precision}-ragged", passes.pooling(precision, 1, 3, 4, 4)))
     found.append(Case("finalizing-f32", passes.finalizing("f32", 150)))
+    found += of_ceilings()
     return found
 
 

@@ -78,4 +78,21 @@ void launch_stem_fprop(const Stem& problem);
 constexpr int64_t kStemStatisticsRows = 16;
 void launch_stem_statistics(const StemStatistics& problem);
 
+// Ceilings: kernels that do one thing and time nothing (ceilings/).
+
+// Copies of boxes of conv's source, of 64 channels and whole boxes of pixels, as a convolution makes them;
+// with multicast of a source that is a matrix, in clusters of two. No more blocks, or clusters, than boxes.
+constexpr int kFeedPixels = 128;  // of a box
+struct Feed {
+  tile::ConvGeometry conv;
+  bool multicast;
+  uint32_t blocks, copies;  // of each block
+  const void* x;
+  uint32_t* checksums;  // [blocks, 32]
+  Stream stream;
+};
+void launch_feed(const Feed& feed);
+
+void launch_matrix_rate(const MatrixCeiling& problem);
+
 }  // namespace rk::sm90
