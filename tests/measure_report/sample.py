@@ -67,6 +67,7 @@ def case(draw: random.Random, what: dict[str, Any], floor: float, **more: Any) -
             q3=1.01 * seconds,
             iqr=0.02 * seconds,
             floor=floor,
+            bound="math" if what["flops"] / PEAK > what["bytes"] / BANDWIDTH else "memory",
             floor_share=floor / seconds,
             tflops=what["flops"] / seconds / 1e12,
             gbs=what["bytes"] / seconds / 1e9,
