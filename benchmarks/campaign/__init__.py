@@ -4,6 +4,7 @@
     python -m benchmarks.campaign --output DIR --limit 540    the same, with any Python that has torch
     python -m benchmarks.campaign --output DIR --from OLD     goes on where the campaign in OLD stopped
     python -m benchmarks.campaign --total 570 --archive campaign.tgz        in ten minutes, into one file
+    python -m benchmarks.keep campaign.tgz                    afterwards: records, README's figures
 
 | module       | holds                                                                   |
 |--------------|-------------------------------------------------------------------------|

@@ -61,6 +61,7 @@ def case(draw: random.Random, what: dict[str, Any], floor: float, **more: Any) -
             implementation=implementation,
             label=label,
             ours=implementation in OURS,
+            backend="cuda" if implementation in OURS else None,
             runs=100,
             seconds=seconds,
             q1=0.99 * seconds,
