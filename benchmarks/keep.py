@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -37,7 +38,10 @@ def keep(source: Path, results: Path, replace: bool = False) -> list[Path]:
         raise UserError(f"there is no {source}: name a campaign's directory or archive")
     with tempfile.TemporaryDirectory() as name:
         taken = Path(name)
-        take_over(source, taken)
+        try:
+            take_over(source, taken)
+        except tarfile.TarError as error:
+            raise UserError(f"{source} is neither a campaign's directory nor its archive: {error}") from error
         runs = [
             record.load(path)
             for path in (taken / f"{suite}.json" for suite in record.SUITES)

@@ -186,6 +186,10 @@ def test_other_contents_are_not_written_over_unasked(campaign, results):
 def test_nothing_to_keep_is_said(tmp_path):
     with pytest.raises(UserError, match="there is no"):
         keep.keep(tmp_path / "none", tmp_path / "results")
+    (tmp_path / "layers.json").write_text("{}")
+    with pytest.raises(UserError, match="neither a campaign's directory nor its archive"):
+        keep.keep(tmp_path / "layers.json", tmp_path / "results")
+    (tmp_path / "layers.json").unlink()
     with pytest.raises(UserError, match=r"no record to keep: none of layers\.json"):
         keep.keep(tmp_path, tmp_path / "results")
     assert not (tmp_path / "results").exists()
