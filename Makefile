@@ -87,7 +87,7 @@ bench-simulator: build .venv/.installed  ## the simulator's own speed on one cor
 	@$(BIN)/python benchmarks/simulator.py
 
 # On a machine with a GPU: no set-up, whichever Python runs here, and _C.abi3.so as it was built anywhere.
-gpu:  ## conformance, tests, compute-sanitizer and benchmarks on a GPU, resumable: runs/campaign
+gpu:  ## conformance, tests, compute-sanitizer, benchmarks, profiles on a GPU, resumable: runs/campaign
 	@python=$(BIN)/python; $$python -c pass 2>/dev/null || python=python3; \
 	$$python -m benchmarks.campaign --output runs/campaign
 

@@ -19,8 +19,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import limited, outcomes
+from . import limited, outcomes, tools
 from .book import Entry
+from .profiled import profiled
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
@@ -55,7 +56,7 @@ def device(context: Context, entry: Entry) -> None:
     import torch
 
     facts: dict[str, object] = {"python": sys.version.split()[0], "torch": torch.__version__}
-    facts["compute-sanitizer"] = sanitizer()
+    facts |= {name: tools.find(name) for name in ("compute-sanitizer", "ncu")}
     facts["kernels"] = importlib.util.find_spec("resnet_kernels._C") is not None
     if context.gpu:
         properties = torch.cuda.get_device_properties(0)
@@ -127,20 +128,12 @@ def _tests(context: Context, entry: Entry, chosen: list[str], more: dict[str, st
         entry.status = "passed" if context.gpu else "no GPU"
 
 
-def sanitizer() -> str | None:
-    """Where compute-sanitizer is: on PATH, or in the CUDA toolkit."""
-    places = [os.environ.get("CUDA_HOME"), "/usr/local/cuda"]
-    inside = [str(Path(place, "bin")) for place in places if place]
-    name = "compute-sanitizer"
-    return shutil.which(name) or shutil.which(name, path=os.pathsep.join(inside))
-
-
 def sanitizers(context: Context, entry: Entry) -> None:
     """Each of compute-sanitizer's tools on small shapes; a tool that is not there is a failure."""
     program = [sys.executable, "-m", "benchmarks.campaign.small_shapes"]
     found: dict[str, str] = entry.details.setdefault("tools", {})
     end = time.monotonic() + context.limit
-    tool = sanitizer()
+    tool = tools.find("compute-sanitizer")
     if not context.gpu:
         result = context.run([*program, "--backend", "simulator"], context.limit)
         found["simulator"] = result.lines[-1] if result.lines else ""
@@ -148,7 +141,7 @@ def sanitizers(context: Context, entry: Entry) -> None:
         if found.get(name, "").startswith(("0 errors", "failed")):
             continue
         if tool is None:
-            found[name] = "failed: compute-sanitizer is not on PATH and not in CUDA_HOME"
+            found[name] = tools.missing("compute-sanitizer")
             continue
         share = (end - time.monotonic()) / (len(TOOLS) - index)
         if share < 1:
@@ -257,6 +250,7 @@ STAGES: dict[str, Stage] = {
             *("--peers", LAYER_PEERS),
         ],
     ),
+    "profiled": profiled,
     "networks": suite(
         "networks", ["--model", "resnet50,resnet18,resnet152", "--batch", "256,32,1", "--dtype", "bfloat16"]
     ),

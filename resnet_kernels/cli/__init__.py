@@ -4,7 +4,20 @@ bench.
 One file a group of commands; each registers with `application.app` when it is imported.
 """
 
-from . import analyze, bench, counts, detect, evaluate, installed, predictions, proof, terminal, train, tuned
+from . import (
+    analyze,
+    bench,
+    counts,
+    detect,
+    evaluate,
+    gaps,
+    installed,
+    predictions,
+    proof,
+    terminal,
+    train,
+    tuned,
+)
 from .application import app, main
 
 __all__ = [
@@ -14,6 +27,7 @@ __all__ = [
     "counts",
     "detect",
     "evaluate",
+    "gaps",
     "installed",
     "main",
     "predictions",

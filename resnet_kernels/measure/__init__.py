@@ -2,6 +2,7 @@
 
     resnet-kernels bench layers|networks|training|primitives|all
     resnet-kernels bench compare OLD.json NEW.json
+    resnet-kernels bench gaps layers.json
 
 What makes a figure honest, and where:
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from html import escape
 
 from .. import __version__
+from ..errors import UserError
 from ..page import html
+from . import gaps
 from . import report_data as data
 from . import report_plots as plots
 from .record import Run
@@ -23,6 +25,7 @@ def page(runs: Sequence[Run], past: Sequence[Run] = ()) -> str:
     for suite, make in (
         ("primitives", _ceilings),
         ("layers", _layers),
+        ("layers", _gaps),
         ("networks", _networks),
         ("training", _training),
     ):
@@ -144,6 +147,28 @@ def _layers(run: Run) -> str:
         "device.</p>" + "".join(parts),
         "layers",
     )
+
+
+def _gaps(run: Run) -> str:
+    """Where the most time is lost, at the first dtype and the largest batch; nothing if nothing is ours."""
+    try:
+        chosen = gaps.choose(run)
+    except UserError:
+        return ""
+    body = (
+        f"<p>{escape(chosen.dtype)}, batch {chosen.batch}. At stake is our time beyond the other’s, as often "
+    )
+    body += (
+        f"as {plots.pretty(chosen.network)} has the layer; a convolution stands once a direction, with what "
+    )
+    body += "is fused behind it where that costs most.</p>"
+    for found in gaps.tables(chosen):
+        lines = [tuple(map(escape, line)) for line in found.lines]
+        body += f"<h3>Beside {escape(found.beside)}</h3>"
+        body += html.table(found.heads, lines) if lines else "<p>No gap.</p>"
+    if reason := gaps.without(chosen):
+        body += f'<p class="note">{escape(reason)}.</p>'
+    return html.section("Largest gaps", body, "gaps")
 
 
 def _whole(rows: Sequence[Row]) -> str:

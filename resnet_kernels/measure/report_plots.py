@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..page.svg import BAD, GOOD, GRID, INK, MUTED, OURS, PAGE, PEER, SERIES, figure, styled, svg
+from ..page.svg import BAD, GOOD, GRID, INK, MUTED, OURS, PAGE, PEER, SERIES, figure, save, styled, svg
 from . import report_data as data
 from .report_data import Comparison, Row
 
@@ -80,6 +81,17 @@ def roofline(found: Sequence[Comparison], bandwidth: float, peak: float, name: s
 @styled
 def ratios(found: Sequence[Comparison], name: str) -> str:
     """Two panels, a line a layer: speed beside the best peer's, and share of the physical limit."""
+    title = "Each layer: speed relative to the best peer, and share of the physical limit"
+    return svg(_ratios(found), name, title)
+
+
+@styled
+def ratios_picture(found: Sequence[Comparison], path: Path, title: str) -> None:
+    """The same as a PNG file."""
+    save(_ratios(found), path, title)
+
+
+def _ratios(found: Sequence[Comparison]) -> Any:
     height = 1.3 + 0.27 * len(found)
     drawn, (left, right) = figure(10.4, height, 1, 2, sharey=True, width_ratios=(1.35, 1))
     at = np.arange(len(found))
@@ -121,7 +133,7 @@ def ratios(found: Sequence[Comparison], name: str) -> str:
     right.tick_params(axis="y", length=0)
     right.spines["left"].set_visible(False)
     drawn.legend(*right.get_legend_handles_labels(), loc="outside lower right", ncols=2, fontsize=9.5)
-    return svg(drawn, name, "Each layer: speed relative to the best peer, and share of the physical limit")
+    return drawn
 
 
 def layer_name(row: Row) -> str:

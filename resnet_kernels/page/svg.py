@@ -11,9 +11,12 @@ import functools
 import io
 import re
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from PIL import Image
+
+from ..errors import UserError
 
 OURS, PEER, PAPER, INK, MUTED, GRID = "#d9480f", "#5c7cfa", "#adb5bd", "#212529", "#6c757d", "#e9ecef"
 PAGE, GOOD, BAD = "#fefefe", "#2b8a3e", "#c92a2a"
@@ -48,11 +51,14 @@ _STYLE: Any = {
 }
 
 
-def styled(draw: Callable[..., str]) -> Callable[..., str]:
+T = TypeVar("T")
+
+
+def styled(draw: Callable[..., T]) -> Callable[..., T]:
     """Draw in the page's style, whatever the user's own matplotlib settings are."""
 
     @functools.wraps(draw)
-    def drawn(*args: Any, **options: Any) -> str:
+    def drawn(*args: Any, **options: Any) -> T:
         import matplotlib
 
         with matplotlib.rc_context(_STYLE):
@@ -85,6 +91,15 @@ def svg(drawn: Any, name: str, title: str) -> str:
     for color, variable in _VARIABLES.items():
         text = text.replace(color, f"var({variable})")
     return text.replace("<svg", f'<svg role="img" aria-label="{title}" class="plot"', 1).strip()
+
+
+def save(drawn: Any, path: Path, title: str) -> None:
+    """The figure as a PNG that stands alone, under its title; UserError if the place cannot be written."""
+    drawn.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    try:
+        drawn.savefig(path, dpi=150, format="png", metadata={"Software": None})
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def png(pixels: Any) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.campaign import limited, outcomes, stages
+from benchmarks.campaign import limited, outcomes, stages, tools
 from benchmarks.campaign.book import Book, Entry, pack, take_over
 from benchmarks.campaign.stages import ROOT, Context
 
@@ -138,7 +138,7 @@ def test_a_stage_without_time_is_incomplete_and_goes_on(tmp_path, monkeypatch):
 def test_an_absent_tool_is_a_failure(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
-    monkeypatch.setattr(stages, "sanitizer", lambda: None)
+    monkeypatch.setattr(tools, "find", lambda name: None)
     entry = Entry()
     stages.sanitizers(context(tmp_path, gpu=True), entry)
     assert entry.status == "failed"

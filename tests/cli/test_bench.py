@@ -20,6 +20,13 @@ def test_layers(run, tmp_path):
     record = tmp_path / "layers.json"
     result = run("bench", "compare", record, record)
     assert result.exit_code == 0, result.output
+
+    result = run("bench", "gaps", record, "-n", "3", "--model", "cifar_resnet20")
+    assert result.exit_code == 0, result.output
+    assert (
+        "Largest gaps to the physical limit, float32" in result.stdout and "cifar_resnet20" in result.stdout
+    )
+
     for row in found["rows"]:
         row["rounds"] = [3 * seconds for seconds in row["rounds"]]
     slower = tmp_path / "slower.json"
@@ -58,6 +65,7 @@ def test_a_mismatch_is_a_failure(run, tmp_path, monkeypatch):
         (("layers", "--cache", "hot"), "--cache"),
         (("layers", "--backend", "tpu"), "backend"),
         (("compare", "none.json", "none.json"), "none.json"),
+        (("gaps", "none.json"), "none.json"),
     ),
 )
 def test_wrong_options_are_one_line(run, tmp_path, monkeypatch, arguments, names):

@@ -34,6 +34,10 @@ def test_a_breach_is_found(rule, text):
     assert list(RULES[rule]("sample", text))
 
 
+def test_records_may_be_large():
+    assert not list(text_rules.size(f"{text_rules.MEASURED}h200/layers.json", "x" * (text_rules.LONGEST + 1)))
+
+
 @pytest.mark.parametrize(("rule", "text"), GOOD)
 def test_no_false_alarm(rule, text):
     assert not list(RULES[rule]("sample", text))

@@ -13,6 +13,7 @@ WORDS = [
 UNFINISHED = re.compile(rf"(?<![A-Za-z])({'|'.join(WORDS)})(?![A-Za-z])")
 MACHINE_PATH = re.compile(r"(?:(?<![\w.$}>~-])|(?<=-[IL]))/(root|home/\w+|Users/\w+|work|mnt|scratch)/")
 LONGEST = 1_000_000  # bytes of text in one file
+MEASURED = "benchmarks/results/"  # records are as large as what was measured
 
 
 def unfinished(path: str, text: str) -> Iterator[Finding]:
@@ -29,7 +30,7 @@ def machine_path(path: str, text: str) -> Iterator[Finding]:
 
 def size(path: str, text: str) -> Iterator[Finding]:
     """No file so large that it belongs elsewhere."""
-    if len(text) > LONGEST:
+    if len(text) > LONGEST and not path.startswith(MEASURED):
         yield Finding(path, 1, f"{len(text)} characters, at most {LONGEST}")
 
 

@@ -4,6 +4,6 @@
 through PyTorch, and its graph API through nvidia-cudnn-frontend; `xla`: JAX.
 """
 
-from .choose import NAMES, Choice, without
+from .choose import CUDNN, NAMES, Choice, without
 
-__all__ = ["NAMES", "Choice", "without"]
+__all__ = ["CUDNN", "NAMES", "Choice", "without"]

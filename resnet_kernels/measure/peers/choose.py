@@ -22,6 +22,9 @@ NAMES = {
 }
 """Peer -> what people read."""
 
+CUDNN = tuple(name for name in NAMES if name.startswith(("eager", "folded", "cudnn")))
+"""Those whose convolutions are cuDNN's on a GPU; compilers may put kernels of their own there."""
+
 COMPILED = ("compile_default", "compile_max_autotune")
 NEED_GPU = ("cudnn_fused", "cudnn_graph", "compile_max_autotune")  # and CUDA graphs
 

@@ -1,0 +1,110 @@
+"""Keep what a campaign has measured with the project, and write README's figures out of it.
+
+    python -m benchmarks.keep runs/campaign          a campaign's directory, or its --archive
+
+The records go to benchmarks/results/MACHINE/DATE-WHAT.json, as they are but for the directory in their
+command; a picture of the layers goes beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from resnet_kernels.errors import UserError
+from resnet_kernels.measure import gaps, record, report, report_plots
+from resnet_kernels.measure import report_data as data
+from resnet_kernels.measure.record import Run
+
+from . import performance
+from .campaign.book import take_over
+
+BESIDE = ("tuned", "campaign")  # what else a campaign leaves as JSON
+_OUTPUT = re.compile(r' (?:--output|-o)[ =][^\s"]+')
+MOST_LAYERS = 40  # in the picture
+
+
+def keep(source: Path, results: Path, replace: bool = False) -> list[Path]:
+    """Copy the records of a campaign; what was written.
+
+    Raises:
+        UserError: nothing there to keep, or a file of that name with other contents.
+    """
+    if not source.exists():
+        raise UserError(f"there is no {source}: name a campaign's directory or archive")
+    with tempfile.TemporaryDirectory() as name:
+        taken = Path(name)
+        try:
+            take_over(source, taken)
+        except tarfile.TarError as error:
+            raise UserError(f"{source} is neither a campaign's directory nor its archive: {error}") from error
+        runs = [
+            record.load(path)
+            for path in (taken / f"{suite}.json" for suite in record.SUITES)
+            if path.is_file()
+        ]
+        if not runs:
+            suites = ", ".join(f"{suite}.json" for suite in record.SUITES)
+            raise UserError(f"{source} has no record to keep: none of {suites}")
+        if len({data.place(run) for run in runs}) > 1:
+            raise UserError(f"the records in {source} are of different devices: keep those of one")
+        dates = {run.suite: run.header["date"][:10] for run in runs}
+        dates |= {what: max(dates.values()) for what in BESIDE if (taken / f"{what}.json").is_file()}
+        folder = results / machine(runs[0])
+        texts = {
+            folder / f"{date}-{what}.json": _OUTPUT.sub(
+                "", (taken / f"{what}.json").read_text(encoding="utf-8")
+            )
+            for what, date in dates.items()
+        }
+    for path, text in texts.items():
+        if path.exists() and path.read_text(encoding="utf-8") != text and not replace:
+            raise UserError(f"{path} is there with other contents: move it away, or say --replace")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+    return [*texts, *(picture for path in texts if path.stem.endswith("-layers") for picture in draw(path))]
+
+
+def machine(run: Run) -> str:
+    """A device's name as a directory's: "NVIDIA H200" is h200, every CPU is cpu."""
+    if not gaps.on_gpu(run):
+        return "cpu"
+    words = re.findall(r"[a-z0-9]+", data.place(run).lower())
+    return "-".join(word for word in words if word != "nvidia")
+
+
+def draw(path: Path) -> list[Path]:
+    """The picture of a record of layers: inference in the first dtype, at the largest batch."""
+    run = record.load(path)
+    for (dtype, batch, direction), rows in data.groups(run.rows).items():
+        inference = [row for row in rows if direction == "fprop" and row["epilogue"].startswith("bn")]
+        if found := data.primary(data.comparisons(inference))[:MOST_LAYERS]:
+            picture = path.with_suffix(".png")
+            report_plots.ratios_picture(
+                found, picture, f"{data.place(run)}: inference, {dtype}, batch {batch}"
+            )
+            return [picture]
+    return []
+
+
+def main() -> int:
+    """0, or 2 for what a person can put right."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.keep", description=__doc__)
+    parser.add_argument("campaign", type=Path, help="a campaign's --output or --archive")
+    parser.add_argument("--replace", action="store_true", help="write over files of the same names")
+    options = parser.parse_args()
+    try:
+        for path in keep(options.campaign, report.COMMITTED, options.replace):
+            print(f"written: {path}")
+    except UserError as error:
+        parser.error(str(error))
+    return performance.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
