@@ -3,7 +3,8 @@
     python -m benchmarks.keep runs/campaign          a campaign's directory, or its --archive
 
 The records go to benchmarks/results/MACHINE/DATE-WHAT.json, as they are but for the directory in their
-command; a picture of the layers goes beside them.
+command; a picture of the layers goes beside them.  The hardware's answers to the conformance cases go to the
+tests, which hold the simulator to them.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ from resnet_kernels.measure.record import Run
 
 from . import performance
 from .campaign.book import take_over
+from .campaign.stages import ANSWERS, GOLDEN
 
 BESIDE = ("tuned", "campaign")  # what else a campaign leaves as JSON
-_OUTPUT = re.compile(r' (?:--output|-o)[ =][^\s"]+')
+_OUTPUT = re.compile(rb' (?:--output|-o)[ =][^\s"]+')
 MOST_LAYERS = 40  # in the picture
 
 
-def keep(source: Path, results: Path, replace: bool = False) -> list[Path]:
-    """Copy the records of a campaign; what was written.
+def keep(source: Path, results: Path, answers: Path, replace: bool = False) -> list[Path]:
+    """Copy the records of a campaign to `results`, its conformance to `answers`; what was written.
 
     Raises:
         UserError: nothing there to keep, or a file of that name with other contents.
@@ -55,19 +57,19 @@ def keep(source: Path, results: Path, replace: bool = False) -> list[Path]:
         dates = {run.suite: run.header["date"][:10] for run in runs}
         dates |= {what: max(dates.values()) for what in BESIDE if (taken / f"{what}.json").is_file()}
         folder = results / machine(runs[0])
-        texts = {
-            folder / f"{date}-{what}.json": _OUTPUT.sub(
-                "", (taken / f"{what}.json").read_text(encoding="utf-8")
-            )
+        files = {
+            folder / f"{date}-{what}.json": _OUTPUT.sub(b"", (taken / f"{what}.json").read_bytes())
             for what, date in dates.items()
         }
-    for path, text in texts.items():
-        if path.exists() and path.read_text(encoding="utf-8") != text and not replace:
+        for path in sorted(taken.glob(f"{ANSWERS}*.npz")):
+            files[answers / path.name.removeprefix(ANSWERS)] = path.read_bytes()
+    for path, content in files.items():
+        if path.exists() and path.read_bytes() != content and not replace:
             raise UserError(f"{path} is there with other contents: move it away, or say --replace")
-    folder.mkdir(parents=True, exist_ok=True)
-    for path, text in texts.items():
-        path.write_text(text, encoding="utf-8")
-    return [*texts, *(picture for path in texts if path.stem.endswith("-layers") for picture in draw(path))]
+    for path, content in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return [*files, *(picture for path in files if path.stem.endswith("-layers") for picture in draw(path))]
 
 
 def machine(run: Run) -> str:
@@ -99,7 +101,7 @@ def main() -> int:
     parser.add_argument("--replace", action="store_true", help="write over files of the same names")
     options = parser.parse_args()
     try:
-        for path in keep(options.campaign, report.COMMITTED, options.replace):
+        for path in keep(options.campaign, report.COMMITTED, GOLDEN, options.replace):
             print(f"written: {path}")
     except UserError as error:
         parser.error(str(error))

@@ -29,7 +29,8 @@ TEST_SECONDS = 120  # of one test on a GPU, where the slowest takes a few
 RESTARTS = 8  # of pytest, after tests that brought it down
 LEFT = 30.0  # seconds that a suite has after its last case began, for that case and its report
 REHEARSED = 45.0  # seconds of a suite without a GPU
-GOLDEN = ROOT / "tests/conformance/golden"
+GOLDEN = ROOT / "tests/conformance/golden"  # the hardware's answers, for the simulator
+ANSWERS = "conformance-"  # what their files' names begin with among the campaign's
 
 
 @dataclass
@@ -83,7 +84,7 @@ def conformance(context: Context, entry: Entry) -> None:
     if context.gpu:
         _tests(context, entry, ["tests/conformance", "-m", "gpu"], {"RESNET_KERNELS_WRITE_GOLDEN": "1"})
         for file in GOLDEN.glob("sm_*.npz"):
-            shutil.copy2(file, context.directory / f"conformance-{file.name}")
+            shutil.copy2(file, context.directory / f"{ANSWERS}{file.name}")
     else:
         _tests(context, entry, ["tests/conformance", "-k", "cuda or mma"], {})
 

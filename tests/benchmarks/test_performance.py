@@ -35,7 +35,7 @@ def left(folder, **more):
 
 @pytest.fixture
 def results(tmp_path, campaign):
-    keep.keep(campaign, tmp_path / "results")
+    keep.keep(campaign, tmp_path / "results", tmp_path / "golden")
     return tmp_path / "results"
 
 
@@ -114,7 +114,7 @@ def test_sources_are_linked_with_their_commands(results, tmp_path):
 
 
 def test_the_newest_record_counts(results, tmp_path):
-    keep.keep(left(tmp_path / "later", date="2026-12-24T00:00:00Z"), results)
+    keep.keep(left(tmp_path / "later", date="2026-12-24T00:00:00Z"), results, tmp_path / "golden")
     text = performance.section(results, tmp_path)
     assert "2026-12-24-networks.json" in text and "2026-11-20-networks.json" not in text
     assert text.count("**NVIDIA H200**") == 1
@@ -167,31 +167,44 @@ def test_a_machine_s_folder(name, folder):
 
 def test_an_archive_is_kept_too(campaign, tmp_path):
     pack(campaign, tmp_path / "campaign.tgz")
-    written = keep.keep(tmp_path / "campaign.tgz", tmp_path / "results")
-    assert written == keep.keep(campaign, tmp_path / "results")  # the same again: nothing to refuse
+    written = keep.keep(tmp_path / "campaign.tgz", tmp_path / "results", tmp_path / "golden")
+    assert written == keep.keep(
+        campaign, tmp_path / "results", tmp_path / "golden"
+    )  # the same again: nothing to refuse
 
 
-def test_other_contents_are_not_written_over_unasked(campaign, results):
+def test_the_hardware_s_answers_go_to_the_tests(campaign, tmp_path):
+    (campaign / "conformance-sm_90.npz").write_bytes(b"answers")
+    written = keep.keep(campaign, tmp_path / "results", tmp_path / "golden")
+    assert tmp_path / "golden/sm_90.npz" in written
+    assert (tmp_path / "golden/sm_90.npz").read_bytes() == b"answers"
+    (campaign / "conformance-sm_90.npz").write_bytes(b"others")
+    with pytest.raises(UserError, match=r"sm_90.npz is there with other contents"):
+        keep.keep(campaign, tmp_path / "results", tmp_path / "golden")
+
+
+def test_other_contents_are_not_written_over_unasked(campaign, results, tmp_path):
+    golden = tmp_path / "golden"
     file = results / "h200/2026-11-20-networks.json"
     file.write_text("{}")
     (results / "h200/2026-11-20-layers.json").unlink()
     with pytest.raises(UserError, match=r"networks.json is there with other contents: .* --replace"):
-        keep.keep(campaign, results)
+        keep.keep(campaign, results, golden)
     assert file.read_text() == "{}"
     assert not (results / "h200/2026-11-20-layers.json").exists()  # all or nothing
-    keep.keep(campaign, results, replace=True)
+    keep.keep(campaign, results, golden, replace=True)
     assert record.load(file).suite == "networks"
 
 
 def test_nothing_to_keep_is_said(tmp_path):
     with pytest.raises(UserError, match="there is no"):
-        keep.keep(tmp_path / "none", tmp_path / "results")
+        keep.keep(tmp_path / "none", tmp_path / "results", tmp_path / "golden")
     (tmp_path / "layers.json").write_text("{}")
     with pytest.raises(UserError, match="neither a campaign's directory nor its archive"):
-        keep.keep(tmp_path / "layers.json", tmp_path / "results")
+        keep.keep(tmp_path / "layers.json", tmp_path / "results", tmp_path / "golden")
     (tmp_path / "layers.json").unlink()
     with pytest.raises(UserError, match=r"no record to keep: none of layers\.json"):
-        keep.keep(tmp_path, tmp_path / "results")
+        keep.keep(tmp_path, tmp_path / "results", tmp_path / "golden")
     assert not (tmp_path / "results").exists()
 
 
@@ -199,7 +212,7 @@ def test_two_devices_are_not_one_campaign(campaign, tmp_path):
     file = campaign / "networks.json"
     file.write_text(file.read_text().replace("NVIDIA H200", "NVIDIA A100"))
     with pytest.raises(UserError, match="different devices"):
-        keep.keep(campaign, tmp_path / "results")
+        keep.keep(campaign, tmp_path / "results", tmp_path / "golden")
 
 
 def test_the_command_keeps_and_writes(campaign, tmp_path, monkeypatch, capsys):
@@ -207,6 +220,7 @@ def test_the_command_keeps_and_writes(campaign, tmp_path, monkeypatch, capsys):
     readme.write_text(performance.BEGIN + performance.END)
     monkeypatch.setattr(report, "COMMITTED", tmp_path / "results")
     monkeypatch.setattr(performance, "README", readme)
+    monkeypatch.setattr(keep, "GOLDEN", tmp_path / "golden")
     monkeypatch.setattr("sys.argv", ["keep", str(campaign)])
     assert keep.main() == 0
     assert "NVIDIA H200" in readme.read_text() and "written: README.md" in capsys.readouterr().out
