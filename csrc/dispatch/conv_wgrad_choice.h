@@ -95,6 +95,25 @@ constexpr WgradPlan choose_wgrad_plan(int64_t filters, int64_t chunks, int64_t c
   return best;
 }
 
+constexpr WgradPlan choose_wgrad_plan(const ConvShape& shape, int64_t sm_count) {
+  return choose_wgrad_plan(shape.k, shape.r * shape.s * ceil_div(shape.c, 64), shape.gemm_k(), shape.gemm_m(),
+                           sm_count);
+}
+
+// Why sm_90's kernel does not normalise on load, or null if it does. An elementwise pass before it moves 4
+// bytes an element of x through memory, once: 0.9 ps of the whole GPU's time at 4.3e12 B/s. On load every tap
+// normalises each element again, in every row of tiles of filters: 4 bytes of shared memory, which copies and
+// wgmma keep busy already, 0.13 ps at 128 bytes a clock and multiprocessor; and on three of four schedulers
+// some 40 instructions for 256 elements, 0.2 ps. With nine taps that is 1.2 and 2 ps for every 64 or 128
+// filters; with one it stays below the pass up to seven rows of tiles, and behind other waits beyond. All of
+// this is estimated, nothing measured.
+constexpr const char* why_not_normalised_on_load(const ConvShape& shape, const WgradPlan& plan) {
+  if (shape.r * shape.s != 1 || shape.pad_h != 0 || shape.pad_w != 0)
+    return "an elementwise pass is cheaper than to normalise for every tap";
+  return plan.traits.n > sm90::kNormalisedWgradColumns ? "no registers to normalise beside so many columns"
+                                                       : nullptr;
+}
+
 // At batch 256 on an H200, the 3x3 convolutions of 64, 128 and 256 channels of the ImageNet networks: one
 // wave that leaves out no more than six of 132 multiprocessors.
 static_assert(choose_wgrad_plan(64, 9, 576, 256 * 56 * 56, 132).splits == 131);

@@ -181,7 +181,11 @@ def test_whose_weights_stay_in_shared_memory(wanted, reason):
     [
         (task("wgrad"), {}, ""),
         (task("wgrad", kernel=1), {}, ""),
-        (task("wgrad"), {"on_load": "one"}, ""),
+        (task("wgrad", kernel=1), {"on_load": "one"}, ""),
+        (task("wgrad", kernel=1, stride=2), {"on_load": "one"}, ""),
+        (task("wgrad"), {"on_load": "one"}, "an elementwise pass is cheaper"),
+        (task("wgrad", kernel=1, padding=1), {"on_load": "one"}, "an elementwise pass is cheaper"),
+        (task("wgrad", c=384, k=128, kernel=1), {"on_load": "one"}, "no registers"),
         (task("wgrad"), {"on_load": "two"}, "no more"),
         (task("wgrad"), {"aligned_source": False}, "aligned"),
         (task("wgrad", c=68), {}, "multiples of 8"),

@@ -17,9 +17,10 @@
 //
 // One warp of the last warpgroup starts the copies, the other warpgroups multiply: one stage's wgmma in
 // flight, the stage before it handed back. Where x is to be normalised (tile/prologue.h), so that the
-// activation need not be kept, the last warpgroup's other three warps do it in place between the two, and
-// leave the padding's zeros alone. In a pair, two blocks of a cluster with neighbouring tiles of
-// filters multiply the same x: each loads one half of a stage's pixels for both.
+// activation need not be kept, the last warpgroup's other three warps do it in place between the two: for
+// windows of one tap without padding, in which every pixel is the image's, and tiles of up to 256 columns. In
+// a pair, two blocks of a cluster with neighbouring tiles of filters multiply the same x: each loads one half
+// of a stage's pixels for both.
 //
 // Bytes a block requests for 64 pixels, and the clocks that an SM's tensor cores take for them (m64nNk16: N /
 // 2). A pair's blocks request half of their x each:
@@ -67,6 +68,7 @@
 #include "machine/matrix_operand.h"
 #include "machine/tensor_map.h"
 #include "machine/words.h"
+#include "tile/affine.h"
 #include "tile/format.h"
 #include "tile/name.h"
 #include "tile/prologue.h"
@@ -113,10 +115,7 @@ struct ConvWgradKernel {
   // A block starts with 168 registers a thread, or 128 of four warpgroups: what one warpgroup gives back the
   // others take. Who normalises keeps some too.
   static constexpr int kRegisters = kGroups == 2 ? 3 * 168 : 4 * 128;
-  static constexpr int kMultiplyRegisters = kGroups == 3                       ? (kNormalises ? 136 : 160)
-                                            : !kNormalises                     ? 232
-                                            : Tile::kM * Tile::kN == 128 * 384 ? 224
-                                                                               : 208;
+  static constexpr int kMultiplyRegisters = kGroups == 3 ? 160 : kNormalises ? 208 : 232;
   static constexpr int kCopyRegisters = kRegisters - static_cast<int>(kGroups) * kMultiplyRegisters;
 
   static constexpr int kChunk = 64;  // filters or channels of a box
@@ -131,7 +130,8 @@ struct ConvWgradKernel {
   using Ring = tile::Ring<Tile::kStages, kGroups * 4, Tile::kBlocks>;
   static constexpr uint32_t kBarriers = Tile::kStages * kStageBytes;
   static constexpr uint32_t kReady = kBarriers + Ring::kBarrierBytes;  // of each stage: x is normalised
-  static constexpr uint32_t kNormalisers = kNormalises ? 3 : 0;        // warps
+  static constexpr uint32_t kNormalisers = 3;                          // warps
+  static constexpr int kRowsAtOnce = 8;                                // of a lane that normalises
   static constexpr uint32_t kSmem = kReady + (kNormalises ? Tile::kStages * 8 : 0);
   static_assert(kSmem <= 227 * 1024, "a block has 227 KB of shared memory");
   static_assert(kGroupN % kParts == 0 && kPartN % kChunk == 0, "the columns of a wgmma are whole boxes");
@@ -284,29 +284,33 @@ struct ConvWgradKernel {
 
   static RK_DEVICE uint32_t ready(uint32_t smem, uint32_t stage) { return smem + kReady + stage * 8; }
 
-  // Eight lanes take a row of 64 channels of a box, each a chunk of eight, so that a lane's coefficients
-  // serve all its rows of the box.
+  // Eight lanes take a row of a box, each a chunk of eight channels: the same ones in all stages of a unit,
+  // so that it keeps their coefficients. Three warps are twelve such groups, dealt out to the boxes; those of
+  // a box share its rows, some consecutive ones at a time.
   static RK_DEVICE void normalise(const Params& p, const Ring& ring, uint32_t smem, uint32_t warp) {
+    constexpr uint32_t kBoxes = Tile::kN / kChunk, kGroupsOfBox = kNormalisers * 4 / kBoxes;
+    static_assert(kBoxes * kGroupsOfBox == kNormalisers * 4, "every box has as many groups");
+    constexpr auto kStep = static_cast<int32_t>(kGroupsOfBox) * kRowsAtOnce;
     const tile::ConvGeometry& conv = p.conv;
-    const uint32_t lane = ptx::lane_id(), eighth = lane % 8;
-    Normalised normalised(p.normalise, conv.channels, false);
+    const uint32_t lane = ptx::lane_id(), chunk = lane % 8, group = warp * 4 + lane / 8;
+    const uint32_t box = group % kBoxes;
+    const int32_t first_row = static_cast<int32_t>(group / kBoxes) * kRowsAtOnce;
+    const uint32_t first_x = smem + kBytesDy + box * kPanel;
     typename Ring::Position at;
     for (int32_t number = first_unit(); number < units(p); number += unit_step()) {
       const Unit u = unit(p, number);
+      const auto channel = u.first_chunk * kChunk + static_cast<int32_t>(box * kChunk + chunk * 8);
+      tile::ChannelAffine<8> affine;
+      affine.load(p.normalise.affine, channel, conv.channels);
       for (int32_t stage = u.first_stage; stage < u.first_stage + u.stages; ++stage) {
+        const int32_t left = conv.gemm_m() - stage * Tile::kDepth;  // what lies behind them stays zero
+        const int32_t rows = channel >= conv.channels ? 0 : left < Tile::kDepth ? left : Tile::kDepth;
         ring.await(at);
-        const uint32_t x = smem + at.stage * kStageBytes + kBytesDy;
+        const uint32_t x = first_x + at.stage * kStageBytes;
         RK_NO_UNROLL
-        for (int32_t i = 0; i < Tile::kN / kChunk && u.first_chunk + i < p.chunks; ++i) {
-          const Chunk chunk = chunk_at(p, u.first_chunk + i);
-          const int32_t channel = chunk.c + static_cast<int32_t>(eighth) * 8;
-          if (channel < conv.channels) normalised.begin(channel);
-          RK_NO_UNROLL
-          for (uint32_t row = warp * 4 + lane / 8; row < Tile::kDepth; row += kNormalisers * 4) {
-            const int32_t pixel = stage * Tile::kDepth + static_cast<int32_t>(row);
-            const bool exists = channel < conv.channels && sees(conv, pixel, chunk);
-            normalised.transform(x + i * kPanel + tile::swizzled(row, eighth), 0, 0, exists);
-          }
+        for (int32_t row = first_row; row < rows; row += kStep) {
+          const uint32_t first = x + tile::swizzled(static_cast<uint32_t>(row), chunk);
+          normalise_rows(p, affine, first, rows - row);
         }
         ptx::fence_proxy_async();
         ptx::warp_sync();
@@ -316,15 +320,33 @@ struct ConvWgradKernel {
     }
   }
 
-  // Whether output pixel `pixel` exists and sees a pixel of the image through the chunk's tap.
-  static RK_DEVICE bool sees(const tile::ConvGeometry& conv, int32_t pixel, const Chunk& chunk) {
-    if (pixel >= conv.gemm_m()) return false;
-    uint32_t i, j;
-    conv.position(static_cast<uint32_t>(pixel), i, j);
-    const int32_t h = static_cast<int32_t>(i) * conv.h.row_step + conv.h.base + chunk.r * conv.h.tap_step;
-    const int32_t w = static_cast<int32_t>(j) * conv.w.row_step + conv.w.base + chunk.s * conv.w.tap_step;
-    return static_cast<uint32_t>(h) < static_cast<uint32_t>(conv.h.source) &&
-           static_cast<uint32_t>(w) < static_cast<uint32_t>(conv.w.source);
+  // A lane's chunks of the first kRowsAtOnce of `rows` rows, or of all; `first` is that of a row which is a
+  // multiple of kRowsAtOnce. All are loaded before one is stored: latency is waited for once.
+  static RK_DEVICE void normalise_rows(const Params& p, const tile::ChannelAffine<8>& affine, uint32_t first,
+                                       int32_t rows) {
+    const auto at = [=](int i) { return (first ^ (i * tile::kChunkBytes)) + i * kRow; };  // swizzled
+    const auto made = [&](const Words4& words) {
+      float values[8];
+      tile::unpack<Format>(words, values);
+      RK_UNROLL
+      for (int e = 0; e < 8; ++e) {
+        values[e] = affine.apply(values[e], e);
+        if (p.normalise.relu) values[e] = tile::relu(values[e]);
+      }
+      return tile::pack<Format>(values);
+    };
+    if (rows < kRowsAtOnce) {
+      RK_NO_UNROLL
+      for (int i = 0; i < rows; ++i) ptx::st_shared(at(i), made(ptx::ld_shared<Words4>(at(i))));
+      return;
+    }
+    Words4 words[kRowsAtOnce];
+    RK_UNROLL
+    for (int i = 0; i < kRowsAtOnce; ++i) words[i] = ptx::ld_shared<Words4>(at(i));
+    RK_UNROLL
+    for (int i = 0; i < kRowsAtOnce; ++i) words[i] = made(words[i]);
+    RK_UNROLL
+    for (int i = 0; i < kRowsAtOnce; ++i) ptx::st_shared(at(i), words[i]);
   }
 
   // Boxes from here on, sixteen pixels of each.
@@ -457,7 +479,11 @@ void launch_conv_wgrad_of(const WgradGemm& gemm) {
 template <class Format, class Tile>
 void launch_conv_wgrad_tile(const WgradGemm& gemm) {
   if (gemm.normalise == nullptr) return launch_conv_wgrad_of<Format, Tile, false>(gemm);
-  launch_conv_wgrad_of<Format, Tile, true>(gemm);
+  if constexpr (Tile::kN <= kNormalisedWgradColumns) {
+    if (gemm.conv.h.taps * gemm.conv.w.taps == 1 && gemm.conv.h.base == 0 && gemm.conv.w.base == 0)
+      return launch_conv_wgrad_of<Format, Tile, true>(gemm);
+  }
+  throw std::runtime_error(std::string("conv_wgrad_tma ") + Tile::kName + ": no such normalisation on load");
 }
 
 template <class Format>
