@@ -36,7 +36,7 @@
 // L2 is thought to give 30 to 40: hence large tiles, and pairs where there are 256 filters or more. 128x384
 // and 128x192 divide the columns of most 3x3 convolutions (9 c), 64x576 holds all of the one with 64 channels
 // and filters; 256x128 and 64x256 are for pointwise convolutions of few channels or few filters. A thread of
-// two multiplying warpgroups has 232 registers, 192 of which hold the sums of 128x384; of three, 160 and 96.
+// two multiplying warpgroups has 224 registers, 192 of which hold the sums of 128x384; of three, 152 and 96.
 // Stages take 192 to 224 KB. Partials: splits * k * r s c * 4, written and read once.
 #pragma once
 
@@ -115,7 +115,7 @@ struct ConvWgradKernel {
   // A block starts with 168 registers a thread, or 128 of four warpgroups: what one warpgroup gives back the
   // others take. Who normalises keeps some too.
   static constexpr int kRegisters = kGroups == 2 ? 3 * 168 : 4 * 128;
-  static constexpr int kMultiplyRegisters = kGroups == 3 ? 160 : kNormalises ? 208 : 232;
+  static constexpr int kMultiplyRegisters = kGroups == 3 ? 152 : kNormalises ? 208 : 224;
   static constexpr int kCopyRegisters = kRegisters - static_cast<int>(kGroups) * kMultiplyRegisters;
 
   static constexpr int kChunk = 64;  // filters or channels of a box
@@ -173,15 +173,6 @@ struct ConvWgradKernel {
     return Tile::kBlocks == 1 ? 0 : static_cast<int32_t>(ptx::cluster_rank());
   }
 
-  // Tap (r, s) and first channel of a chunk.
-  struct Chunk {
-    int32_t r, s, c;
-  };
-  static RK_DEVICE Chunk chunk_at(const Params& p, int32_t number) {
-    const int32_t tap = number / p.tap_chunks;
-    return {tap / p.conv.w.taps, tap % p.conv.w.taps, number % p.tap_chunks * kChunk};
-  }
-
   static RK_DEVICE void run(const Params& p) {
     const uint32_t smem = ptx::smem_base();
     const Ring ring = {smem + kBarriers};
@@ -225,7 +216,8 @@ struct ConvWgradKernel {
     typename Ring::Position at;
     for (int32_t number = first_unit(); number < units(p); number += unit_step()) {
       const Unit u = unit(p, number);
-      const Chunk first = chunk_at(p, u.first_chunk);
+      const Boxes boxes(p, u.first_chunk);
+      RK_NO_UNROLL
       for (int32_t stage = u.first_stage; stage < u.first_stage + u.stages; ++stage) {
         const uint32_t full = ring.acquire(at, kStageBytes);
         const uint32_t dy = smem + at.stage * kStageBytes;
@@ -235,14 +227,40 @@ struct ConvWgradKernel {
           ptx::tma_load(dy + i * kPanel, p.dy, full, {u.first_filter + i * kChunk, pixel});
         }
         const uint32_t x = dy + kBytesDy + cluster_rank() * kBoxRows * kRow;
-        copy_x(p, x, full, pixel + cluster_rank() * kBoxRows, u.first_chunk, first);
+        copy_x(p, x, full, pixel + cluster_rank() * kBoxRows, u.first_chunk, boxes);
         at.advance();
       }
     }
   }
 
+  // What all stages of a unit have in common: the channel and the tap's offsets of each of its boxes of x, if
+  // it is not pointwise. Beyond the last chunk: channels that do not exist, of the first tap.
+  struct Boxes {
+    int32_t c[Tile::kN / kChunk];
+    uint16_t h[Tile::kN / kChunk], w[Tile::kN / kChunk];
+
+    RK_DEVICE Boxes(const Params& p, int32_t first_chunk) {
+      const tile::ConvGeometry& conv = p.conv;
+      const int32_t tap = first_chunk / p.tap_chunks;
+      int32_t channel = first_chunk % p.tap_chunks * kChunk;
+      int32_t r = tap / conv.w.taps, s = tap % conv.w.taps;
+      RK_UNROLL
+      for (int i = 0; i < Tile::kN / kChunk; ++i) {
+        const bool outside = r == conv.h.taps;
+        c[i] = outside ? conv.channels : channel;
+        h[i] = static_cast<uint16_t>(outside ? 0 : r * conv.h.tap_step);
+        w[i] = static_cast<uint16_t>(s * conv.w.tap_step);
+        channel += kChunk;
+        if (channel >= conv.channels && !outside) {
+          channel = 0;
+          if (++s == conv.w.taps) s = 0, ++r;
+        }
+      }
+    }
+  };
+
   static RK_DEVICE void copy_x(const Params& p, uint32_t x, uint32_t full, int32_t pixel, int32_t chunk,
-                               Chunk at) {
+                               const Boxes& boxes) {
     constexpr auto kAll = static_cast<uint16_t>((1 << Tile::kBlocks) - 1);
     if (p.pointwise) {
       RK_UNROLL
@@ -263,21 +281,11 @@ struct ConvWgradKernel {
     const int32_t w = static_cast<int32_t>(i_w) * conv.w.row_step + conv.w.base;
     RK_UNROLL
     for (int i = 0; i < Tile::kN / kChunk; ++i) {
-      // Beyond the last chunk: channels that do not exist, of the first tap.
-      const bool outside = at.r == conv.h.taps;
-      const int32_t c = outside ? conv.channels : at.c;
-      const auto offset_h = static_cast<uint16_t>(outside ? 0 : at.r * conv.h.tap_step);
-      const auto offset_w = static_cast<uint16_t>(at.s * conv.w.tap_step);
       if constexpr (Tile::kBlocks == 1) {
-        ptx::tma_load_im2col(x + i * kPanel, p.x, full, {c, w, h, image}, {offset_w, offset_h});
+        ptx::tma_load_im2col(x + i * kPanel, p.x, full, {boxes.c[i], w, h, image}, {boxes.w[i], boxes.h[i]});
       } else {
-        ptx::tma_load_im2col_multicast(x + i * kPanel, p.x, full, kAll, {c, w, h, image},
-                                       {offset_w, offset_h});
-      }
-      at.c += kChunk;
-      if (at.c >= conv.channels && !outside) {
-        at.c = 0;
-        if (++at.s == conv.w.taps) at.s = 0, ++at.r;
+        ptx::tma_load_im2col_multicast(x + i * kPanel, p.x, full, kAll, {boxes.c[i], w, h, image},
+                                       {boxes.w[i], boxes.h[i]});
       }
     }
   }
