@@ -190,13 +190,15 @@ struct ConvWgrad {
   int64_t dw_channels;  // c, or fewer: the others are padding
   Stream stream;
 
-  const Normalise* normalise;  // or null; without a residual, and only where x and dy are whole chunks
+  const Normalise* normalise;  // or null; without a residual, and only where conv_wgrad_normalises_on_load
 
   int configuration = kChoose;
 };
 void conv_wgrad(const ConvWgrad& problem);
 int choose_configuration(const ConvWgrad& problem);
 int64_t conv_wgrad_splits(const ConvWgrad& problem);
+// Whether the problem, here without it, can take a `normalise` and that is cheaper than to write a before.
+bool conv_wgrad_normalises_on_load(const ConvWgrad& problem);
 
 // What a choice is made by: the problem without its tensors, on a GPU of so many multiprocessors.
 enum class Operation : uint8_t { fprop, dgrad, wgrad };

@@ -1,7 +1,7 @@
 // The operators of resnet_kernels/training: functional primitives of forward and backward.
 //
-// A convolution that is given a norm makes its input on load where chunks and geometry allow it; elsewhere
-// the elementwise kernel makes it first, to the same bits.
+// A convolution that is given a norm makes its input on load where chunks and geometry allow it, and where
+// dispatch finds it worth while; elsewhere the elementwise kernel makes it first, to the same bits.
 #include "binding/pooling.h"
 #include "binding/tensors.h"
 
@@ -217,10 +217,20 @@ Tensor conv_wgrad(const Tensor& dy, const Tensor& x, const OptionalTensor& norm,
   const DType dtype = dtype_of(x, kOp);
   const OnDeviceOf guard(x);
   Tensor dw = empty_activation(x, dy.size(1), x.size(1), kernel[0], kernel[1]);
-  ConvShape shape = conv_shape(x, dw, stride, padding, dilation, kOp);
+  const ConvShape shape = conv_shape(x, dw, stride, padding, dilation, kOp);
   STD_TORCH_CHECK(dy.size(0) == shape.n && dy.size(2) == shape.p() && dy.size(3) == shape.q(), kOp,
                   ": dy is not an output of ", describe(shape));
   if (dw.numel() == 0) return dw;
+  ConvWgrad problem = {.shape = shape,
+                       .dtype = dtype,
+                       .tf32 = tf32,
+                       .dy = dy.const_data_ptr(),
+                       .x = x.const_data_ptr(),
+                       .partials = nullptr,
+                       .dw = dw.mutable_data_ptr(),
+                       .dw_channels = shape.c,
+                       .stream = current_stream(x),
+                       .normalise = nullptr};
   Normalise normalise = {};
   if (norm) {
     normalise = {.affine = affine_of_norm(*norm, x, kOp),
@@ -228,30 +238,21 @@ Tensor conv_wgrad(const Tensor& dy, const Tensor& x, const OptionalTensor& norm,
                  .residual_view = {},
                  .residual_affine = {},
                  .relu = true};
-    if (!(conv_transforms_on_load(dtype, shape.c, {x.const_data_ptr()}) &&
-          conv_transforms_on_load(dtype, shape.k, {dy.const_data_ptr()}))) {
+    if (!conv_wgrad_normalises_on_load(problem)) {
       Tensor a = empty_activation_like(x);
       normalise_to(x, normalise, a, nullptr, kOp);
       return conv_wgrad(dy, a, std::nullopt, kernel, stride, padding, dilation, tf32);
     }
+    problem.normalise = &normalise;
   }
   Tensor source = x;
   if (pads_channels(shape, dtype)) {
     source = pad_channels(x, kOp);
-    shape.c = source.size(1);
+    problem.x = source.const_data_ptr();
+    problem.shape.c = source.size(1);
   }
-  ConvWgrad problem = {.shape = shape,
-                       .dtype = dtype,
-                       .tf32 = tf32,
-                       .dy = dy.const_data_ptr(),
-                       .x = source.const_data_ptr(),
-                       .partials = nullptr,
-                       .dw = dw.mutable_data_ptr(),
-                       .dw_channels = x.size(1),
-                       .stream = current_stream(x),
-                       .normalise = norm ? &normalise : nullptr};
   problem.configuration = choose_configuration(problem);
-  Tensor partials = empty_floats(x, {conv_wgrad_splits(problem), shape.weight_elements()});
+  Tensor partials = empty_floats(x, {conv_wgrad_splits(problem), problem.shape.weight_elements()});
   problem.partials = partials.mutable_data_ptr<float>();
   rk::conv_wgrad(problem);
   return dw;

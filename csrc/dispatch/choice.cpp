@@ -88,10 +88,12 @@ const char* why_not_sm90(const Configuration& configuration, const ConvTask& tas
   if (!whole_chunks(task, true) || !whole_chunks(task, false)) return "channels are not multiples of 8";
   if (!demands.aligned_source || !demands.aligned_rest) return "a tensor is not aligned to 16 bytes";
   if (configuration.plans_wgrad()) {
-    if (demands.on_load != OnLoad::nothing && demands.on_load != OnLoad::one)
-      return "conv_wgrad normalises on load, and no more";
+    if (demands.on_load != OnLoad::nothing) {
+      if (demands.on_load != OnLoad::one) return "conv_wgrad normalises on load, and no more";
+      const WgradPlan plan = choose_wgrad_plan(task.shape, task.sm_count);
+      if (const char* reason = why_not_normalised_on_load(task.shape, plan)) return reason;
+    }
     const tile::ConvGeometry& conv = phases.front();
-    if (conv.gemm_m() > kMostWgradPixels) return "pixels are counted in whole stages";
     const bool stated = why_not_im2col(conv.h) == nullptr && why_not_im2col(conv.w) == nullptr;
     return stated ? nullptr : "tensor maps cannot state the window";
   }
@@ -189,8 +191,7 @@ int choose(const ConvTask& task, const ConvDemands& demands, int compute_capabil
     const WgradSplit cut = split_wgrad(ceil_div(gemm.rows, tile.rows) * ceil_div(gemm.columns, tile.columns),
                                        gemm.depth(), tile.blocks_per_sm, task.sm_count);
     const int64_t clocks = portable_wgrad_clocks(cut, tile, gemm.rows, gemm.columns, task.sm_count);
-    const WgradPlan plan =
-        choose_wgrad_plan(gemm.rows, work.chunks, gemm.columns, gemm.depth(), task.sm_count);
+    const WgradPlan plan = choose_wgrad_plan(task.shape, task.sm_count);
     return plan.clocks <= clocks ? kPlannedWgrad : portable;
   }
   const Gpu gpu = h200(task.sm_count);

@@ -44,9 +44,7 @@ dispatch::WgradSplit portable_split(const ConvWgrad& problem, const dispatch::Co
 std::optional<dispatch::WgradPlan> plan(const ConvWgrad& problem,
                                         const dispatch::Configuration& configuration) {
   if (!configuration.plans_wgrad()) return std::nullopt;
-  const ConvShape& shape = problem.shape;
-  const int64_t chunks = shape.r * shape.s * dispatch::ceil_div(shape.c, 64);
-  return dispatch::choose_wgrad_plan(shape.k, chunks, shape.gemm_k(), shape.gemm_m(), machine::sm_count());
+  return dispatch::choose_wgrad_plan(problem.shape, machine::sm_count());
 }
 
 void launch(const dispatch::WgradPlan& found, const ConvWgrad& problem) {
@@ -89,6 +87,12 @@ void launch(const dispatch::WgradSplit& cut, const dispatch::Configuration& conf
 
 int choose_configuration(const ConvWgrad& problem) {
   return dispatch::choose(task_of(problem), demands_of(problem), machine::compute_capability());
+}
+
+bool conv_wgrad_normalises_on_load(const ConvWgrad& problem) {
+  if (!is_vector(problem)) return false;
+  const std::optional<dispatch::WgradPlan> found = plan(problem, dispatch::configuration_of(problem));
+  return !found || dispatch::why_not_normalised_on_load(problem.shape, *found) == nullptr;
 }
 
 int64_t conv_wgrad_splits(const ConvWgrad& problem) {

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <limits>
 
 #include "api.h"
 #include "dispatch/configuration.h"
@@ -13,9 +12,6 @@
 #include "kernels/sm90/launchers.h"
 
 namespace rk::dispatch {
-
-// sm_90's conv_wgrad counts the pixels in whole stages.
-constexpr int64_t kMostWgradPixels = std::numeric_limits<int32_t>::max() - 64;
 
 struct WgradTileTraits {
   sm90::WgradTile tile;
@@ -93,6 +89,25 @@ constexpr WgradPlan choose_wgrad_plan(int64_t filters, int64_t chunks, int64_t c
     }
   }
   return best;
+}
+
+constexpr WgradPlan choose_wgrad_plan(const ConvShape& shape, int64_t sm_count) {
+  return choose_wgrad_plan(shape.k, shape.r * shape.s * ceil_div(shape.c, 64), shape.gemm_k(), shape.gemm_m(),
+                           sm_count);
+}
+
+// Why sm_90's kernel does not normalise on load, or null if it does. An elementwise pass before it moves 4
+// bytes an element of x through memory, once: 0.9 ps of the whole GPU's time at 4.3e12 B/s. On load every tap
+// normalises each element again, in every row of tiles of filters: 4 bytes of shared memory, which copies and
+// wgmma keep busy already, 0.13 ps at 128 bytes a clock and multiprocessor; and on three of four schedulers
+// some 40 instructions for 256 elements, 0.2 ps. With nine taps that is 1.2 and 2 ps for every 64 or 128
+// filters; with one it is less than the pass up to seven rows of tiles, and beyond, where an element's
+// products take the longer, not much more. All of this is estimated, nothing measured.
+constexpr const char* why_not_normalised_on_load(const ConvShape& shape, const WgradPlan& plan) {
+  if (shape.r * shape.s != 1 || shape.pad_h != 0 || shape.pad_w != 0)
+    return "on load is for one tap without padding; elsewhere an elementwise pass is cheaper";
+  return plan.traits.n > sm90::kNormalisedWgradColumns ? "no registers to normalise beside so many columns"
+                                                       : nullptr;
 }
 
 // At batch 256 on an H200, the 3x3 convolutions of 64, 128 and 256 channels of the ImageNet networks: one

@@ -5,7 +5,7 @@ A unit's input gradient comes out of one convolution: on load it takes BatchNorm
 again from that BatchNorm's input, and sums what that BatchNorm's backward needs.  At a block's first unit it
 adds the skip's gradient; in a stage it also applies the mask of the block before and sums for its last
 BatchNorm.  So only a stage's end needs a reducing pass of its own.  Weight gradients make their activation on
-load.
+load, or where that costs more (3x3 on sm_90) an elementwise pass makes it for them.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from resnet_kernels.errors import UserError
 from resnet_kernels.tuning import Task
 
 from .tasks import (
+    CONVOLUTIONS,
     HOPPER,
     KEPT,
     ON_LOAD,
@@ -181,7 +182,11 @@ def test_whose_weights_stay_in_shared_memory(wanted, reason):
     [
         (task("wgrad"), {}, ""),
         (task("wgrad", kernel=1), {}, ""),
-        (task("wgrad"), {"on_load": "one"}, ""),
+        (task("wgrad", kernel=1), {"on_load": "one"}, ""),
+        (task("wgrad", kernel=1, stride=2), {"on_load": "one"}, ""),
+        (task("wgrad"), {"on_load": "one"}, "an elementwise pass is cheaper"),
+        (task("wgrad", kernel=1, padding=1), {"on_load": "one"}, "an elementwise pass is cheaper"),
+        (task("wgrad", c=384, k=128, kernel=1), {"on_load": "one"}, "no registers"),
         (task("wgrad"), {"on_load": "two"}, "no more"),
         (task("wgrad"), {"aligned_source": False}, "aligned"),
         (task("wgrad", c=68), {}, "multiples of 8"),
@@ -207,6 +212,16 @@ def test_large_gradients_of_weights_are_sm_90s():
         choice = by_name(wanted)[WGRAD]
         assert 0 < choice.efficiency <= 1
         assert choice.seconds > max(choice.memory, choice.feed, choice.math)
+
+
+def test_resnet50s_pointwise_gradients_of_weights_normalise_on_load():
+    """Of its bottlenecks' last convolutions, whose activation is not kept."""
+    last = [conv for conv in CONVOLUTIONS if conv.kernel == 1 and conv.k == 4 * conv.c]
+    assert len(last) == 4
+    for conv in last:
+        for batch in (32, 256):
+            wanted = task("wgrad", batch, conv.c, conv.h, conv.k, 1)
+            assert not by_name(wanted, on_load="one")[WGRAD].refused
 
 
 def test_a_second_source_is_read_too():

@@ -200,6 +200,20 @@ def test_wgrad_requests_what_its_tiles_need(layer: Layer, machine: int) -> None:
     assert not rk.simulator.conflicts(launch)
 
 
+@pytest.mark.parametrize(("columns", "machine"), [(64, 1), (128, 1), (192, 3), (256, 2)])
+def test_wgrad_of_norm_has_no_bank_conflicts(columns: int, machine: int) -> None:
+    """On sm_90, where it reads and writes x once more in shared memory, and nothing more in global memory."""
+    draw = Draw(0, DTYPES["bf16"])
+    x, dy = draw.image(4, columns, 14, 14), draw.image(4, 256, 14, 14)
+    pointwise = ([1, 1], [1, 1], [0, 0], [1, 1])
+    with rk.simulator.multiprocessors(machine):
+        plain, _ = recorded(lambda: operators().conv_wgrad(dy, x, None, *pointwise, False))
+        launch, _ = recorded(lambda: operators().conv_wgrad(dy, x, draw.norm(columns), *pointwise, False))
+    assert launch["kernel"] == f"{plain['kernel']} of norm"
+    assert launch["global"]["activation"] == plain["global"]["activation"]
+    assert not rk.simulator.conflicts(launch)
+
+
 @pytest.mark.parametrize("precision", ["bf16", "f16", "tf32", "f32"])
 def test_main_loops_have_no_bank_conflicts(precision: str) -> None:
     draw = Draw(0, DTYPES[precision])

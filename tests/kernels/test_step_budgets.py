@@ -35,6 +35,9 @@ its activation; * where block grain has the same:
   wgrad1                   dy1 1, x 1                             2      *                                2
                                                   26.125 = 52.25 bytes                  27.25 = 54.5 bytes
 
+On sm_90 a 3x3's weight gradient reads what another bn_apply wrote, because on load each of nine taps would
+normalise again: wgrad2 of norm becomes y1 1 -> a1 1 and dy2 1, a1 1, 4 bytes more in every column.
+
 With ``on_load=False``, epilogue fusion alone, a Bottleneck's 1x1 convolutions read what elementwise passes
 wrote: conv1 y3' 4, x' 4 -> x 4, mask 1/4 and x 4 -> y1 1 (17.25 for 13.25); conv3 y2 1 -> a2 1 and a2 1 ->
 y3 4 (7 for 5); dgrad3 g 4, y3 4 -> dy3 4 and dy3 4, y2 1 -> h2 1 (18 for 14); dgrad1 h1 1, y1 1 -> dy1 1 and
@@ -112,3 +115,20 @@ def test_a_block_at_block_grain(kind: str, bytes_an_element: float) -> None:
     total = sum(found.values())
     print(f"{kind} at block grain: {total:.2f} bytes per element E1, planned {bytes_an_element}")
     assert abs(total - bytes_an_element) <= 0.05 * bytes_an_element, found
+
+
+@pytest.mark.parametrize(
+    "kind,in_a_stage,alone",
+    (("bottleneck", 143.0, 160.0), ("basic", 56.25, 58.5)),
+    ids=("bottleneck", "basic"),
+)
+def test_with_the_weight_gradients_of_sm_90(kind: str, in_a_stage: float, alone: float) -> None:
+    """Which blocks as small as these do not take by themselves."""
+    with rk.tuning.forced("sm90/wgrad"):
+        one, two, three = (moved(kind, blocks) for blocks in (1, 2, 3))
+    assert any(name.startswith("conv_wgrad_tma") for name in one)
+    assert not any(name.startswith("conv_wgrad ") for name in one)
+    added = sum(three.values()) - sum(two.values())
+    print(f"{kind}: {added:.2f} in a stage, {sum(one.values()):.2f} alone, planned {in_a_stage}, {alone}")
+    assert added == pytest.approx(in_a_stage, rel=0.01), three
+    assert sum(one.values()) == pytest.approx(alone, rel=0.01), one

@@ -17,9 +17,10 @@
 //
 // One warp of the last warpgroup starts the copies, the other warpgroups multiply: one stage's wgmma in
 // flight, the stage before it handed back. Where x is to be normalised (tile/prologue.h), so that the
-// activation need not be kept, the last warpgroup's other three warps do it in place between the two, and
-// leave the padding's zeros alone. In a pair, two blocks of a cluster with neighbouring tiles of
-// filters multiply the same x: each loads one half of a stage's pixels for both.
+// activation need not be kept, the last warpgroup's other three warps do it in place between the two: for
+// windows of one tap without padding, in which every pixel is the image's, and tiles of up to 256 columns. In
+// a pair, two blocks of a cluster with neighbouring tiles of filters multiply the same x: each loads one half
+// of a stage's pixels for both.
 //
 // Bytes a block requests for 64 pixels, and the clocks that an SM's tensor cores take for them (m64nNk16: N /
 // 2). A pair's blocks request half of their x each:
@@ -35,7 +36,7 @@
 // L2 is thought to give 30 to 40: hence large tiles, and pairs where there are 256 filters or more. 128x384
 // and 128x192 divide the columns of most 3x3 convolutions (9 c), 64x576 holds all of the one with 64 channels
 // and filters; 256x128 and 64x256 are for pointwise convolutions of few channels or few filters. A thread of
-// two multiplying warpgroups has 232 registers, 192 of which hold the sums of 128x384; of three, 160 and 96.
+// two multiplying warpgroups has 224 registers, 192 of which hold the sums of 128x384; of three, 152 and 96.
 // Stages take 192 to 224 KB. Partials: splits * k * r s c * 4, written and read once.
 #pragma once
 
@@ -67,6 +68,7 @@
 #include "machine/matrix_operand.h"
 #include "machine/tensor_map.h"
 #include "machine/words.h"
+#include "tile/affine.h"
 #include "tile/format.h"
 #include "tile/name.h"
 #include "tile/prologue.h"
@@ -113,10 +115,7 @@ struct ConvWgradKernel {
   // A block starts with 168 registers a thread, or 128 of four warpgroups: what one warpgroup gives back the
   // others take. Who normalises keeps some too.
   static constexpr int kRegisters = kGroups == 2 ? 3 * 168 : 4 * 128;
-  static constexpr int kMultiplyRegisters = kGroups == 3                       ? (kNormalises ? 136 : 160)
-                                            : !kNormalises                     ? 232
-                                            : Tile::kM * Tile::kN == 128 * 384 ? 224
-                                                                               : 208;
+  static constexpr int kMultiplyRegisters = kGroups == 3 ? 152 : kNormalises ? 208 : 224;
   static constexpr int kCopyRegisters = kRegisters - static_cast<int>(kGroups) * kMultiplyRegisters;
 
   static constexpr int kChunk = 64;  // filters or channels of a box
@@ -131,7 +130,8 @@ struct ConvWgradKernel {
   using Ring = tile::Ring<Tile::kStages, kGroups * 4, Tile::kBlocks>;
   static constexpr uint32_t kBarriers = Tile::kStages * kStageBytes;
   static constexpr uint32_t kReady = kBarriers + Ring::kBarrierBytes;  // of each stage: x is normalised
-  static constexpr uint32_t kNormalisers = kNormalises ? 3 : 0;        // warps
+  static constexpr uint32_t kNormalisers = 3;                          // warps
+  static constexpr int kRowsAtOnce = 8;                                // of a lane that normalises
   static constexpr uint32_t kSmem = kReady + (kNormalises ? Tile::kStages * 8 : 0);
   static_assert(kSmem <= 227 * 1024, "a block has 227 KB of shared memory");
   static_assert(kGroupN % kParts == 0 && kPartN % kChunk == 0, "the columns of a wgmma are whole boxes");
@@ -171,15 +171,6 @@ struct ConvWgradKernel {
   static RK_DEVICE int32_t unit_step() { return static_cast<int32_t>(ptx::nctaid_x()) / Tile::kBlocks; }
   static RK_DEVICE int32_t cluster_rank() {
     return Tile::kBlocks == 1 ? 0 : static_cast<int32_t>(ptx::cluster_rank());
-  }
-
-  // Tap (r, s) and first channel of a chunk.
-  struct Chunk {
-    int32_t r, s, c;
-  };
-  static RK_DEVICE Chunk chunk_at(const Params& p, int32_t number) {
-    const int32_t tap = number / p.tap_chunks;
-    return {tap / p.conv.w.taps, tap % p.conv.w.taps, number % p.tap_chunks * kChunk};
   }
 
   static RK_DEVICE void run(const Params& p) {
@@ -225,7 +216,8 @@ struct ConvWgradKernel {
     typename Ring::Position at;
     for (int32_t number = first_unit(); number < units(p); number += unit_step()) {
       const Unit u = unit(p, number);
-      const Chunk first = chunk_at(p, u.first_chunk);
+      const Boxes boxes(p, u.first_chunk);
+      RK_NO_UNROLL
       for (int32_t stage = u.first_stage; stage < u.first_stage + u.stages; ++stage) {
         const uint32_t full = ring.acquire(at, kStageBytes);
         const uint32_t dy = smem + at.stage * kStageBytes;
@@ -235,14 +227,40 @@ struct ConvWgradKernel {
           ptx::tma_load(dy + i * kPanel, p.dy, full, {u.first_filter + i * kChunk, pixel});
         }
         const uint32_t x = dy + kBytesDy + cluster_rank() * kBoxRows * kRow;
-        copy_x(p, x, full, pixel + cluster_rank() * kBoxRows, u.first_chunk, first);
+        copy_x(p, x, full, pixel + cluster_rank() * kBoxRows, u.first_chunk, boxes);
         at.advance();
       }
     }
   }
 
+  // What all stages of a unit have in common: the channel and the tap's offsets of each of its boxes of x, if
+  // it is not pointwise. Beyond the last chunk: channels that do not exist, of the first tap.
+  struct Boxes {
+    int32_t c[Tile::kN / kChunk];
+    uint16_t h[Tile::kN / kChunk], w[Tile::kN / kChunk];
+
+    RK_DEVICE Boxes(const Params& p, int32_t first_chunk) {
+      const tile::ConvGeometry& conv = p.conv;
+      const int32_t tap = first_chunk / p.tap_chunks;
+      int32_t channel = first_chunk % p.tap_chunks * kChunk;
+      int32_t r = tap / conv.w.taps, s = tap % conv.w.taps;
+      RK_UNROLL
+      for (int i = 0; i < Tile::kN / kChunk; ++i) {
+        const bool outside = r == conv.h.taps;
+        c[i] = outside ? conv.channels : channel;
+        h[i] = static_cast<uint16_t>(outside ? 0 : r * conv.h.tap_step);
+        w[i] = static_cast<uint16_t>(s * conv.w.tap_step);
+        channel += kChunk;
+        if (channel >= conv.channels && !outside) {
+          channel = 0;
+          if (++s == conv.w.taps) s = 0, ++r;
+        }
+      }
+    }
+  };
+
   static RK_DEVICE void copy_x(const Params& p, uint32_t x, uint32_t full, int32_t pixel, int32_t chunk,
-                               Chunk at) {
+                               const Boxes& boxes) {
     constexpr auto kAll = static_cast<uint16_t>((1 << Tile::kBlocks) - 1);
     if (p.pointwise) {
       RK_UNROLL
@@ -263,50 +281,44 @@ struct ConvWgradKernel {
     const int32_t w = static_cast<int32_t>(i_w) * conv.w.row_step + conv.w.base;
     RK_UNROLL
     for (int i = 0; i < Tile::kN / kChunk; ++i) {
-      // Beyond the last chunk: channels that do not exist, of the first tap.
-      const bool outside = at.r == conv.h.taps;
-      const int32_t c = outside ? conv.channels : at.c;
-      const auto offset_h = static_cast<uint16_t>(outside ? 0 : at.r * conv.h.tap_step);
-      const auto offset_w = static_cast<uint16_t>(at.s * conv.w.tap_step);
       if constexpr (Tile::kBlocks == 1) {
-        ptx::tma_load_im2col(x + i * kPanel, p.x, full, {c, w, h, image}, {offset_w, offset_h});
+        ptx::tma_load_im2col(x + i * kPanel, p.x, full, {boxes.c[i], w, h, image}, {boxes.w[i], boxes.h[i]});
       } else {
-        ptx::tma_load_im2col_multicast(x + i * kPanel, p.x, full, kAll, {c, w, h, image},
-                                       {offset_w, offset_h});
-      }
-      at.c += kChunk;
-      if (at.c >= conv.channels && !outside) {
-        at.c = 0;
-        if (++at.s == conv.w.taps) at.s = 0, ++at.r;
+        ptx::tma_load_im2col_multicast(x + i * kPanel, p.x, full, kAll, {boxes.c[i], w, h, image},
+                                       {boxes.w[i], boxes.h[i]});
       }
     }
   }
 
   static RK_DEVICE uint32_t ready(uint32_t smem, uint32_t stage) { return smem + kReady + stage * 8; }
 
-  // Eight lanes take a row of 64 channels of a box, each a chunk of eight, so that a lane's coefficients
-  // serve all its rows of the box.
+  // Eight lanes take a row of a box, each a chunk of eight channels: the same ones in all stages of a unit,
+  // so that it keeps their coefficients. Three warps are twelve such groups, dealt out to the boxes; those of
+  // a box share its rows, some consecutive ones at a time.
   static RK_DEVICE void normalise(const Params& p, const Ring& ring, uint32_t smem, uint32_t warp) {
+    constexpr uint32_t kBoxes = Tile::kN / kChunk, kGroupsOfBox = kNormalisers * 4 / kBoxes;
+    static_assert(kBoxes * kGroupsOfBox == kNormalisers * 4, "every box has as many groups");
+    constexpr auto kStep = static_cast<int32_t>(kGroupsOfBox) * kRowsAtOnce;
     const tile::ConvGeometry& conv = p.conv;
-    const uint32_t lane = ptx::lane_id(), eighth = lane % 8;
-    Normalised normalised(p.normalise, conv.channels, false);
+    const uint32_t lane = ptx::lane_id(), chunk = lane % 8, group = warp * 4 + lane / 8;
+    const uint32_t box = group % kBoxes;
+    const int32_t first_row = static_cast<int32_t>(group / kBoxes) * kRowsAtOnce;
+    const uint32_t first_x = smem + kBytesDy + box * kPanel;
     typename Ring::Position at;
     for (int32_t number = first_unit(); number < units(p); number += unit_step()) {
       const Unit u = unit(p, number);
+      const auto channel = u.first_chunk * kChunk + static_cast<int32_t>(box * kChunk + chunk * 8);
+      tile::ChannelAffine<8> affine;
+      affine.load(p.normalise.affine, channel, conv.channels);
       for (int32_t stage = u.first_stage; stage < u.first_stage + u.stages; ++stage) {
+        const int32_t left = conv.gemm_m() - stage * Tile::kDepth;  // what lies behind them stays zero
+        const int32_t rows = channel >= conv.channels ? 0 : left < Tile::kDepth ? left : Tile::kDepth;
         ring.await(at);
-        const uint32_t x = smem + at.stage * kStageBytes + kBytesDy;
+        const uint32_t x = first_x + at.stage * kStageBytes;
         RK_NO_UNROLL
-        for (int32_t i = 0; i < Tile::kN / kChunk && u.first_chunk + i < p.chunks; ++i) {
-          const Chunk chunk = chunk_at(p, u.first_chunk + i);
-          const int32_t channel = chunk.c + static_cast<int32_t>(eighth) * 8;
-          if (channel < conv.channels) normalised.begin(channel);
-          RK_NO_UNROLL
-          for (uint32_t row = warp * 4 + lane / 8; row < Tile::kDepth; row += kNormalisers * 4) {
-            const int32_t pixel = stage * Tile::kDepth + static_cast<int32_t>(row);
-            const bool exists = channel < conv.channels && sees(conv, pixel, chunk);
-            normalised.transform(x + i * kPanel + tile::swizzled(row, eighth), 0, 0, exists);
-          }
+        for (int32_t row = first_row; row < rows; row += kStep) {
+          const uint32_t first = x + tile::swizzled(static_cast<uint32_t>(row), chunk);
+          normalise_rows(p, affine, first, rows - row);
         }
         ptx::fence_proxy_async();
         ptx::warp_sync();
@@ -316,15 +328,33 @@ struct ConvWgradKernel {
     }
   }
 
-  // Whether output pixel `pixel` exists and sees a pixel of the image through the chunk's tap.
-  static RK_DEVICE bool sees(const tile::ConvGeometry& conv, int32_t pixel, const Chunk& chunk) {
-    if (pixel >= conv.gemm_m()) return false;
-    uint32_t i, j;
-    conv.position(static_cast<uint32_t>(pixel), i, j);
-    const int32_t h = static_cast<int32_t>(i) * conv.h.row_step + conv.h.base + chunk.r * conv.h.tap_step;
-    const int32_t w = static_cast<int32_t>(j) * conv.w.row_step + conv.w.base + chunk.s * conv.w.tap_step;
-    return static_cast<uint32_t>(h) < static_cast<uint32_t>(conv.h.source) &&
-           static_cast<uint32_t>(w) < static_cast<uint32_t>(conv.w.source);
+  // A lane's chunks of the first kRowsAtOnce of `rows` rows, or of all; `first` is that of a row which is a
+  // multiple of kRowsAtOnce. All are loaded before one is stored: latency is waited for once.
+  static RK_DEVICE void normalise_rows(const Params& p, const tile::ChannelAffine<8>& affine, uint32_t first,
+                                       int32_t rows) {
+    const auto at = [=](int i) { return (first ^ (i * tile::kChunkBytes)) + i * kRow; };  // swizzled
+    const auto made = [&](const Words4& words) {
+      float values[8];
+      tile::unpack<Format>(words, values);
+      RK_UNROLL
+      for (int e = 0; e < 8; ++e) {
+        values[e] = affine.apply(values[e], e);
+        if (p.normalise.relu) values[e] = tile::relu(values[e]);
+      }
+      return tile::pack<Format>(values);
+    };
+    if (rows < kRowsAtOnce) {
+      RK_NO_UNROLL
+      for (int i = 0; i < rows; ++i) ptx::st_shared(at(i), made(ptx::ld_shared<Words4>(at(i))));
+      return;
+    }
+    Words4 words[kRowsAtOnce];
+    RK_UNROLL
+    for (int i = 0; i < kRowsAtOnce; ++i) words[i] = ptx::ld_shared<Words4>(at(i));
+    RK_UNROLL
+    for (int i = 0; i < kRowsAtOnce; ++i) words[i] = made(words[i]);
+    RK_UNROLL
+    for (int i = 0; i < kRowsAtOnce; ++i) ptx::st_shared(at(i), words[i]);
   }
 
   // Boxes from here on, sixteen pixels of each.
@@ -457,7 +487,11 @@ void launch_conv_wgrad_of(const WgradGemm& gemm) {
 template <class Format, class Tile>
 void launch_conv_wgrad_tile(const WgradGemm& gemm) {
   if (gemm.normalise == nullptr) return launch_conv_wgrad_of<Format, Tile, false>(gemm);
-  launch_conv_wgrad_of<Format, Tile, true>(gemm);
+  if constexpr (Tile::kN <= kNormalisedWgradColumns) {
+    if (gemm.conv.h.taps * gemm.conv.w.taps == 1 && gemm.conv.h.base == 0 && gemm.conv.w.base == 0)
+      return launch_conv_wgrad_of<Format, Tile, true>(gemm);
+  }
+  throw std::runtime_error(std::string("conv_wgrad_tma ") + Tile::kName + ": no such normalisation on load");
 }
 
 template <class Format>

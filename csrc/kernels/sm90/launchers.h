@@ -55,12 +55,16 @@ enum class WgradTile : uint8_t {
   t64x256
 };
 
+// The columns of the widest tile of conv_wgrad that normalises on load: sums of wider ones take the
+// registers.
+constexpr int64_t kNormalisedWgradColumns = 256;
+
 // One launch of conv_wgrad: the geometry of fprop, and how the pixels are cut.
 struct WgradGemm {
   WgradTile tile;
   tile::ConvGeometry conv;
   const void* x;
-  const Normalise* normalise;  // x is multiplied normalised; or null
+  const Normalise* normalise;  // x is multiplied normalised, for one tap without padding; or null
   const void* dy;
   float* partials;           // [splits, k, r s c]
   int32_t pixels_per_split;  // a multiple of 64
