@@ -140,9 +140,7 @@ struct ConvNarrowKernel {
     typename PixelRing::Position at;
     for (StageWalk walk(p, TileWalk(p)); walk.exists(); walk.advance(), at.advance()) {
       const uint32_t full = ring.acquire(at, kStageBytes);
-      const tile::PixelRow row(walk.conv(), walk.tile.first_row());
-      tile::load_source(stages + at.stage * kStageBytes, p.source[walk.phase], full, walk.conv(), row,
-                        walk.channel, walk.h, walk.w);
+      walk.load_source(stages + at.stage * kStageBytes, full);
     }
   }
 
