@@ -149,6 +149,12 @@ struct ConvGemmKernel {
 
   using StageWalk = sm90::StageWalk<Params, TileWalk>;
 
+  static RK_DEVICE void prefetch_maps(const Params& p) {
+    p.prefetch_maps();
+    if constexpr (Prologue::kSources == 2) ptx::prefetch_tensor_map(p.second);
+    if (Prologue::transformed(p.prologue) != nullptr) ptx::prefetch_tensor_map(p.transformed);
+  }
+
   // ---- warp 0 of the producer, one thread
 
   static RK_DEVICE void load_operands(const Params& p, const OperandRing& ring, uint32_t stages) {
@@ -312,6 +318,7 @@ struct ConvGemmKernel {
       ptx::fence_mbarrier_init();
     }
     ptx::cluster_arrive();
+    if (ptx::tid_x() == kThreads - 1) prefetch_maps(p);  // its warp has nothing else to do
     ptx::cluster_wait();
     ptx::griddep_launch_dependents();
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include <ptx/ids.h>
+#include <ptx/tma.h>
 
 #include "kernels/sm90/format_traits.h"
 #include "kernels/sm90/launchers.h"
@@ -61,6 +62,19 @@ struct ConvParams {
       if (row_tile >= first_row_tile[i]) phase = i;
     }
     return phase;
+  }
+
+  // All maps in use: one thread, as the kernel starts.
+  RK_DEVICE void prefetch_maps() const {
+    ptx::prefetch_tensor_map(weight);
+    RK_UNROLL
+    for (int i = 0; i < kPhases; ++i) {
+      if (first_row_tile[i] >= row_tiles) continue;
+      if (conv[i].h.taps * conv[i].w.taps != 0) ptx::prefetch_tensor_map(source[i]);
+      ptx::prefetch_tensor_map(output[i].y);
+      if (epilogue.residual != nullptr) ptx::prefetch_tensor_map(output[i].residual);
+      if (epilogue.statistics.bn_input != nullptr) ptx::prefetch_tensor_map(output[i].bn_input);
+    }
   }
 };
 
