@@ -41,22 +41,45 @@ RK_DEVICE void load_vector(const float* vector, int first, int channels, float n
   }
 }
 
+// What an affine map is made of. Nobody waits for these loads before the map is made.
+template <int kChannels>
+struct AffineVectors {
+  float mean[kChannels];
+  float weight[kChannels];
+  float bias[kChannels];
+  float var[kChannels];
+
+  // Channels first .. first + kChannels - 1 of `channels`; those past the end are left neutral.
+  RK_DEVICE void load(const Affine& affine, int first, int channels) {
+    load_vector(affine.mean, first, channels, 0.f, mean);
+    load_vector(affine.weight, first, channels, 1.f, weight);
+    load_vector(affine.bias, first, channels, 0.f, bias);
+    load_vector(affine.var, first, channels, 1.f, var);
+  }
+};
+
 template <int kChannels>
 struct ChannelAffine {
   float mean[kChannels];
   float scale[kChannels];
   float bias[kChannels];
 
-  // Channels first .. first + kChannels - 1 of `channels`; those past the end are left neutral.
-  RK_DEVICE void load(const Affine& affine, int first, int channels) {
-    load_vector(affine.mean, first, channels, 0.f, mean);
-    load_vector(affine.weight, first, channels, 1.f, scale);
-    load_vector(affine.bias, first, channels, 0.f, bias);
-    if (affine.var == nullptr) return;
-    float var[kChannels];
-    load_vector(affine.var, first, channels, 1.f, var);
+  RK_DEVICE void make(const Affine& affine, const AffineVectors<kChannels>& from) {
     RK_UNROLL
-    for (int i = 0; i < kChannels; ++i) scale[i] *= 1.f / sqrtf(var[i] + affine.eps);
+    for (int i = 0; i < kChannels; ++i) {
+      mean[i] = from.mean[i];
+      scale[i] = from.weight[i];
+      bias[i] = from.bias[i];
+    }
+    if (affine.var == nullptr) return;
+    RK_UNROLL
+    for (int i = 0; i < kChannels; ++i) scale[i] *= 1.f / sqrtf(from.var[i] + affine.eps);
+  }
+
+  RK_DEVICE void load(const Affine& affine, int first, int channels) {
+    AffineVectors<kChannels> vectors;
+    vectors.load(affine, first, channels);
+    make(affine, vectors);
   }
 
   RK_DEVICE float apply(float x, int i) const { return ptx::fma(x - mean[i], scale[i], bias[i]); }

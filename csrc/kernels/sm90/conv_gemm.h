@@ -66,7 +66,8 @@ struct ConvGemmKernel {
   struct Params : ConvParams<kPhases> {
     machine::TensorMap second, transformed;  // of the prologue, if it has them
     typename Prologue::Params prologue;
-    uint32_t column_tiles;
+    uint32_t tiles;  // of a cluster: a pair of row tiles and a tile of columns
+    tile::Divisor divide_column_tiles;
   };
 
   static constexpr auto kNameParts = [] {
@@ -116,26 +117,43 @@ struct ConvGemmKernel {
   }
 
   // This block's tiles, in the order in which everybody in it walks over them.
-  struct TileWalk {
-    const Params& p;
-    uint32_t tile;  // of a cluster: a pair of row tiles and a tile of columns
-
-    RK_DEVICE explicit TileWalk(const Params& params) : p(params), tile(ptx::ctaid_x() / Tile::kCluster) {}
-    RK_DEVICE bool exists() const { return tile < p.row_tiles / Tile::kCluster * p.column_tiles; }
-    RK_DEVICE void advance() { tile += ptx::nctaid_x() / Tile::kCluster; }
-
-    RK_DEVICE uint32_t row_tile() const {
-      return tile / p.column_tiles * Tile::kCluster + ptx::ctaid_x() % Tile::kCluster;
+  class TileWalk {
+   public:
+    RK_DEVICE explicit TileWalk(const Params& p) : p_(p), tile_(ptx::ctaid_x() / Tile::kCluster) { locate(); }
+    RK_DEVICE bool exists() const { return tile_ < p_.tiles; }
+    RK_DEVICE void advance() {
+      tile_ += ptx::nctaid_x() / Tile::kCluster;
+      locate();
     }
-    RK_DEVICE int32_t first_column() const { return static_cast<int32_t>(tile % p.column_tiles) * Tile::kN; }
-    RK_DEVICE int phase() const { return p.phase_of(row_tile()); }
+
+    RK_DEVICE int phase() const { return phase_; }
     // Within its phase. A row past the last one belongs to a tile that only fills up the cluster.
-    RK_DEVICE int32_t first_row() const {
-      return static_cast<int32_t>(row_tile() - p.first_row_tile[phase()]) * Tile::kM;
+    RK_DEVICE int32_t first_row() const { return first_row_; }
+    RK_DEVICE int32_t first_column() const { return first_column_; }
+
+   private:
+    RK_DEVICE void locate() {
+      uint32_t column_tile;
+      const uint32_t pair = p_.divide_column_tiles.divide(tile_, column_tile);
+      const uint32_t row_tile = pair * Tile::kCluster + ptx::ctaid_x() % Tile::kCluster;
+      phase_ = p_.phase_of(row_tile);
+      first_row_ = static_cast<int32_t>((row_tile - p_.first_row_tile[phase_]) * Tile::kM);
+      first_column_ = static_cast<int32_t>(column_tile * Tile::kN);
     }
+
+    const Params& p_;
+    uint32_t tile_;
+    int phase_;
+    int32_t first_row_, first_column_;
   };
 
   using StageWalk = sm90::StageWalk<Params, TileWalk>;
+
+  static RK_DEVICE void prefetch_maps(const Params& p) {
+    p.prefetch_maps();
+    if constexpr (Prologue::kSources == 2) ptx::prefetch_tensor_map(p.second);
+    if (Prologue::transformed(p.prologue) != nullptr) ptx::prefetch_tensor_map(p.transformed);
+  }
 
   // ---- warp 0 of the producer, one thread
 
@@ -148,22 +166,21 @@ struct ConvGemmKernel {
     for (; walk.exists(); walk.advance(), at.advance()) {
       const uint32_t full = ring.acquire(at, kLoadedBytes);
       const uint32_t stage = stages + at.stage * kStageBytes;
-      const tile::PixelRow row(walk.conv(), walk.tile.first_row());
-      tile::load_source(stage, p.source[walk.phase], full, walk.conv(), row, walk.channel, walk.h, walk.w);
+      walk.load_source(stage, full);
       load_weights(p.weight, stage + kSourceBytes, full, walk);
-      if constexpr (Prologue::kTransforms) load_for_prologue(p, stage, full, row, walk.channel);
+      if constexpr (Prologue::kTransforms) load_for_prologue(p, stage, full, walk);
     }
   }
 
   static RK_DEVICE void load_for_prologue(const Params& p, uint32_t stage, uint32_t full,
-                                          const tile::PixelRow& row, int32_t channel) {
-    const tile::ConvGeometry& conv = p.conv[0];
+                                          const StageWalk& walk) {
+    const int32_t channel = walk.channel();
     if constexpr (Prologue::kSources == 2)
-      tile::load_source(stage + kBytesA, p.second, full, conv, row, channel, 0, 0);
+      ptx::tma_load(stage + kBytesA, p.second, full, {channel, walk.tile().first_row()});
     RK_UNROLL
     for (int i = 0; i < Prologue::kVectors; ++i) {
       ptx::bulk_load(stage + kVectorsAt + i * tile::kVectorBytes,
-                     Prologue::vector(p.prologue, i, conv.channels) + channel, tile::kVectorBytes, full);
+                     Prologue::vector(p.prologue, i, p.conv[0].channels) + channel, tile::kVectorBytes, full);
     }
   }
 
@@ -172,16 +189,16 @@ struct ConvGemmKernel {
   // column.
   template <class Use>
   static RK_DEVICE void for_weights(const StageWalk& walk, const Use& use) {
-    const int32_t column = walk.tile.first_column();
+    const int32_t column = walk.tile().first_column();
     const auto first = static_cast<int32_t>(ptx::ctaid_x() % Tile::kCluster) * kWeightRows;
     if constexpr (kBackward) {
       RK_UNROLL
       for (int32_t panel = 0; panel < Tile::kN / tile::kBoxChannels; ++panel) {
         use((panel * kStageDepth + first) * tile::kRowBytes,
-            {column + panel * tile::kBoxChannels, walk.tap(), walk.channel + first});
+            {column + panel * tile::kBoxChannels, walk.tap(), walk.channel() + first});
       }
     } else {
-      use(first * tile::kRowBytes, {walk.channel, walk.tap(), column + first});
+      use(first * tile::kRowBytes, {walk.channel(), walk.tap(), column + first});
     }
   }
 
@@ -301,6 +318,7 @@ struct ConvGemmKernel {
       ptx::fence_mbarrier_init();
     }
     ptx::cluster_arrive();
+    if (ptx::tid_x() == kThreads - 1) prefetch_maps(p);  // its warp has nothing else to do
     ptx::cluster_wait();
     ptx::griddep_launch_dependents();
 
@@ -339,7 +357,9 @@ void launch_conv_gemm(const ConvGemm& gemm, const typename Prologue::Params& pro
   typename Kernel::Params params = {};
   fill(params, gemm, kElement, Tile::kM, Tile::kCluster, Tile::kM);
   params.weight = weight_map(gemm, kElement, Kernel::kBackward, Kernel::kWeightRows);
-  params.column_tiles = static_cast<uint32_t>((conv.columns + Tile::kN - 1) / Tile::kN);
+  const auto column_tiles = static_cast<uint32_t>((conv.columns + Tile::kN - 1) / Tile::kN);
+  params.tiles = params.row_tiles / Tile::kCluster * column_tiles;
+  params.divide_column_tiles = tile::Divisor(column_tiles);
   params.prologue = prologue;
   if (const void* second = Prologue::second_source(prologue))
     params.second = tile::matrix_map(kElement, second, conv.gemm_m(), conv.channels, Tile::kM);
@@ -347,8 +367,7 @@ void launch_conv_gemm(const ConvGemm& gemm, const typename Prologue::Params& pro
     params.transformed =
         tile::matrix_map(kElement, transformed, conv.gemm_m(), conv.channels, tile::kBoxRows);
   const uint32_t clusters =
-      std::min(params.row_tiles / Tile::kCluster * params.column_tiles,
-               std::max(1u, static_cast<uint32_t>(machine::sm_count()) / Tile::kCluster));
+      std::min(params.tiles, std::max(1u, static_cast<uint32_t>(machine::sm_count()) / Tile::kCluster));
   machine::launch<Kernel>({.grid = {.x = clusters * Tile::kCluster},
                            .cluster = {.x = Tile::kCluster},
                            .block = Kernel::kThreads,

@@ -140,9 +140,7 @@ struct ConvNarrowKernel {
     typename PixelRing::Position at;
     for (StageWalk walk(p, TileWalk(p)); walk.exists(); walk.advance(), at.advance()) {
       const uint32_t full = ring.acquire(at, kStageBytes);
-      const tile::PixelRow row(walk.conv(), walk.tile.first_row());
-      tile::load_source(stages + at.stage * kStageBytes, p.source[walk.phase], full, walk.conv(), row,
-                        walk.channel, walk.h, walk.w);
+      walk.load_source(stages + at.stage * kStageBytes, full);
     }
   }
 
@@ -212,6 +210,7 @@ struct ConvNarrowKernel {
     Epilogue epilogue(p.epilogue, smem + kEpilogueAt, smem + kEpilogueBarriersAt);
     const uint32_t warp = ptx::shfl_idx(ptx::warp_id(), 0);  // the compiler sees that it is the warp's
     const uint32_t warpgroup = warp / 4;
+    if (ptx::tid_x() == kThreads - 1) p.prefetch_maps();  // its warp has nothing else to do
     if (ptx::tid_x() == 0) {
       ptx::mbarrier_init(weights_full, 1);
       RK_UNROLL

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include <ptx/ids.h>
+#include <ptx/tma.h>
 
 #include "kernels/sm90/format_traits.h"
 #include "kernels/sm90/launchers.h"
@@ -61,6 +62,19 @@ struct ConvParams {
       if (row_tile >= first_row_tile[i]) phase = i;
     }
     return phase;
+  }
+
+  // All maps in use: one thread, as the kernel starts.
+  RK_DEVICE void prefetch_maps() const {
+    ptx::prefetch_tensor_map(weight);
+    RK_UNROLL
+    for (int i = 0; i < kPhases; ++i) {
+      if (first_row_tile[i] >= row_tiles) continue;
+      if (conv[i].h.taps * conv[i].w.taps != 0) ptx::prefetch_tensor_map(source[i]);
+      ptx::prefetch_tensor_map(output[i].y);
+      if (epilogue.residual != nullptr) ptx::prefetch_tensor_map(output[i].residual);
+      if (epilogue.statistics.bn_input != nullptr) ptx::prefetch_tensor_map(output[i].bn_input);
+    }
   }
 };
 
@@ -141,40 +155,65 @@ ConvSpans spans_of(const ConvParams<kPhases>& p, bool backward) {
 constexpr int kStageDepth = tile::kBoxChannels;  // channels of a stage
 
 // Everything the stages of a block hold, one after the other: of each tile the taps, of each tap the
-// channels, kStageDepth at a time. TileWalk: exists(), advance(), phase().
+// channels, kStageDepth at a time. What a tile or a tap decides is found when it begins, not at every stage.
+// TileWalk: exists(), advance(), phase(), first_row().
 template <class Params, class TileWalk>
-struct StageWalk {
-  const Params& p;
-  TileWalk tile;
-  int phase = 0;
-  int32_t h = 0, w = 0, channel = 0;
-
-  RK_DEVICE StageWalk(const Params& params, const TileWalk& first) : p(params), tile(first) { skip_empty(); }
-  RK_DEVICE bool exists() const { return tile.exists(); }
-  RK_DEVICE const tile::ConvGeometry& conv() const { return p.conv[phase]; }
-  RK_DEVICE int32_t tap() const {
-    return p.taps[phase].first + h * p.taps[phase].step_h + w * p.taps[phase].step_w;
+class StageWalk {
+ public:
+  RK_DEVICE StageWalk(const Params& params, const TileWalk& first) : p_(params), tile_(first) {
+    begin_tile();
   }
+
+  RK_DEVICE bool exists() const { return tile_.exists(); }
   RK_DEVICE void advance() {
-    channel += kStageDepth;
-    if (channel < conv().channels) return;
-    channel = 0;
-    if (++w < conv().w.taps) return;
-    w = 0;
-    if (++h < conv().h.taps) return;
-    h = 0;
-    tile.advance();
-    skip_empty();
+    channel_ += kStageDepth;
+    if (channel_ < p_.conv[0].channels) return;  // of all phases
+    channel_ = 0;
+    tap_ += taps().step_w;
+    offset_w_ += conv().w.tap_step;
+    if (++w_ < conv().w.taps) return;
+    if (++h_ < conv().h.taps) return begin_taps();
+    tile_.advance();
+    begin_tile();
+  }
+
+  RK_DEVICE const TileWalk& tile() const { return tile_; }
+  RK_DEVICE int32_t tap() const { return tap_; }  // its number in memory
+  RK_DEVICE int32_t channel() const { return channel_; }
+  RK_DEVICE void load_source(uint32_t box, uint32_t mbarrier) const {
+    rows_.load(box, mbarrier, channel_, offset_h_, offset_w_);
   }
 
  private:
-  // To a tile of a phase that has taps.
-  RK_DEVICE void skip_empty() {
-    for (; tile.exists(); tile.advance()) {
-      phase = tile.phase();
-      if (conv().h.taps * conv().w.taps != 0) return;
+  RK_DEVICE const tile::ConvGeometry& conv() const { return p_.conv[phase_]; }
+  RK_DEVICE const auto& taps() const { return p_.taps[phase_]; }
+
+  // Past tiles of a phase that has no taps.
+  RK_DEVICE void begin_tile() {
+    for (; tile_.exists(); tile_.advance()) {
+      phase_ = tile_.phase();
+      if (conv().h.taps * conv().w.taps == 0) continue;
+      rows_ = tile::SourceRows(p_.source[phase_], conv(), tile_.first_row());
+      h_ = 0;
+      return begin_taps();
     }
   }
+
+  // The taps of row h of the window.
+  RK_DEVICE void begin_taps() {
+    w_ = 0;
+    tap_ = taps().first + h_ * taps().step_h;
+    offset_h_ = tile::window_offset(conv().h, h_);
+    offset_w_ = tile::window_offset(conv().w, 0);
+  }
+
+  const Params& p_;
+  TileWalk tile_;
+  int phase_ = 0;
+  tile::SourceRows rows_;
+  int32_t h_ = 0, w_ = 0;
+  int32_t tap_ = 0, offset_h_ = 0, offset_w_ = 0;
+  int32_t channel_ = 0;
 };
 
 RK_DEVICE int32_t stages_of(const tile::ConvGeometry& conv) {

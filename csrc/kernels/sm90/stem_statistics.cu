@@ -173,6 +173,7 @@ struct StemStatisticsKernel {
   static RK_DEVICE void run(const Params& p) {
     const uint32_t smem = ptx::smem_base();
     const Tile tile{smem + kTileAt};
+    Tile::prefetch_maps(p.x, p.y);
     tile.init();
     if (ptx::warp_id() < Tile::kConsumerWarps) {
       consume(p, smem, ptx::warp_id() / 4);

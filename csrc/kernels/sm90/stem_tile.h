@@ -160,7 +160,14 @@ struct StemTile {
   RK_DEVICE RawRing raw() const { return {smem + kRawBarriersAt}; }
   RK_DEVICE PatchRing patches() const { return {{smem + kPatchBarriersAt}}; }
 
-  // All threads, before anything else.
+  // All threads, before anything else: one of them fetches the maps while another one sets up barriers.
+  static RK_DEVICE void prefetch_maps(const machine::TensorMap& x, const machine::TensorMap& y) {
+    if (ptx::tid_x() != kThreads - 1) return;
+    ptx::prefetch_tensor_map(x);
+    ptx::prefetch_tensor_map(y);
+  }
+
+  // All threads, before what uses the rings.
   RK_DEVICE void init() const {
     if (ptx::tid_x() == 0) {
       raw().init();

@@ -74,15 +74,18 @@ class BoxEpilogue {
   template <class Product>
   RK_DEVICE void run(const Product& product, const OutputMaps& maps, const ConvGeometry& conv,
                      int64_t row_tile, int32_t first_row, int32_t first_column, uint32_t consumer) {
+    constexpr bool kAffine = kKind != EpilogueKind::moments;
+    const Affine& affine = kBackward ? epilogue_.statistics.bn : epilogue_.affine;
+    const int32_t lane_channel = static_cast<int32_t>(ptx::lane_id()) * 2;
+    Coefficients coefficients;
+    if constexpr (kAffine) coefficients.load(affine, first_column + lane_channel, conv.columns);
     RK_UNROLL
     for (int32_t box = 0; box < kColumns / kBoxChannels; ++box) {
       const int32_t channel = first_column + box * kBoxChannels;
       if (channel >= conv.columns) break;
-      const uint32_t lane = ptx::lane_id();
-      Coefficients coefficients;
-      if constexpr (kKind != EpilogueKind::moments)
-        coefficients.load(kBackward ? epilogue_.statistics.bn : epilogue_.affine,
-                          channel + static_cast<int32_t>(lane) * 2, conv.columns);
+      const bool goes_on = kAffine && box + 1 < kColumns / kBoxChannels;
+      AffineVectors<2> next = {};
+      if (goes_on) next.load(affine, channel + kBoxChannels + lane_channel, conv.columns);
       RunningStatistics<2> statistics;
       RK_UNROLL
       for (int32_t block = 0; block < kBlocks; ++block) {
@@ -93,6 +96,7 @@ class BoxEpilogue {
         if (epilogue_.statistics.kind != Statistics::Kind::none)
           merge_statistics(statistics, conv, row_tile, first_row, channel, consumer);
       }
+      if (goes_on) coefficients.make(affine, next);
     }
   }
 

@@ -114,17 +114,35 @@ struct PixelRow {
   }
 };
 
-// What tap (h, w) sees of the rows from `row` on.
-RK_DEVICE void load_source(uint32_t box, const machine::TensorMap& map, uint32_t mbarrier,
-                           const ConvGeometry& conv, const PixelRow& row, int32_t channel, int32_t h,
-                           int32_t w) {
-  if (dense_source(conv)) return ptx::tma_load(box, map, mbarrier, {channel, row.m});
-  ptx::tma_load_im2col(
-      box, map, mbarrier,
-      {channel, row.j * conv.w.row_step + window_start(conv.w),
-       row.i * conv.h.row_step + window_start(conv.h), row.n},
-      {static_cast<uint16_t>(window_offset(conv.w, w)), static_cast<uint16_t>(window_offset(conv.h, h))});
-}
+// What the taps see of consecutive GEMM rows: where that starts in the source, found once for all taps and
+// channels.
+class SourceRows {
+ public:
+  SourceRows() = default;
+
+  // map: source_map's.
+  RK_DEVICE SourceRows(const machine::TensorMap& map, const ConvGeometry& conv, int32_t row)
+      : map_(&map), dense_(dense_source(conv)), w_(row) {
+    if (dense_) return;
+    const PixelRow at(conv, row);
+    w_ = at.j * conv.w.row_step + window_start(conv.w);
+    h_ = at.i * conv.h.row_step + window_start(conv.h);
+    n_ = at.n;
+  }
+
+  // A box of the tap that lies at these window_offsets.
+  RK_DEVICE void load(uint32_t box, uint32_t mbarrier, int32_t channel, int32_t offset_h,
+                      int32_t offset_w) const {
+    if (dense_) return ptx::tma_load(box, *map_, mbarrier, {channel, w_});
+    ptx::tma_load_im2col(box, *map_, mbarrier, {channel, w_, h_, n_},
+                         {static_cast<uint16_t>(offset_w), static_cast<uint16_t>(offset_h)});
+  }
+
+ private:
+  const machine::TensorMap* map_ = nullptr;
+  bool dense_ = false;
+  int32_t w_ = 0, h_ = 0, n_ = 0;  // source coordinates; where it is dense, w_ is the row
+};
 
 RK_DEVICE void load_output(uint32_t box, const machine::TensorMap& map, uint32_t mbarrier,
                            const ConvGeometry& conv, const PixelRow& row, int32_t channel) {

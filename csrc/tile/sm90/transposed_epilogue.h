@@ -47,7 +47,7 @@ class TransposedEpilogue {
   // The producer of a consumer's boxes: one thread.
   RK_DEVICE void load_sources(const OutputMaps& maps, const ConvGeometry& conv, int32_t first_row,
                               uint32_t consumer) {
-    for (int32_t box = 0; box < kPixels / kBoxRows; ++box)
+    for (int32_t box = 0; box < kBoxes; ++box)
       boxes_.load(maps, conv, first_row + box * kBoxRows, 0, consumer);
   }
 
@@ -63,10 +63,15 @@ class TransposedEpilogue {
   template <class Accumulator>
   RK_DEVICE void run(const Accumulator& acc, const OutputMaps& maps, const ConvGeometry& conv,
                      int64_t row_tile, int32_t first_row, uint32_t consumer) {
+    [[maybe_unused]] BoxMasks masks[kBoxes];
+    if constexpr (kBackward) {
+      RK_UNROLL
+      for (int32_t box = 0; box < kBoxes; ++box) load_masks(conv, first_row + box * kBoxRows, masks[box]);
+    }
     RunningStatistics<2> statistics;
     RK_UNROLL
-    for (int32_t box = 0; box < kPixels / kBoxRows; ++box)
-      finish_box(acc, box, maps, conv, first_row + box * kBoxRows, consumer, statistics);
+    for (int32_t box = 0; box < kBoxes; ++box)
+      finish_box(acc, box, masks[box], maps, conv, first_row + box * kBoxRows, consumer, statistics);
     if constexpr (has_statistics(kKind)) {
       if (epilogue_.statistics.kind != Statistics::Kind::none)
         merge_statistics(statistics, conv.columns, row_tile);
@@ -108,29 +113,65 @@ class TransposedEpilogue {
     for (int e = 0; e < 8; ++e) values[e] = coefficients_[e / 2 % 2].apply(values[e], 0);
   }
 
-  // row: of the fragment's first pixel.
-  static RK_DEVICE void apply_mask_at(const uint32_t* mask, const ConvGeometry& conv, int32_t row,
-                                      float (&values)[8]) {
-    if (mask == nullptr) return;
-    const int32_t words = (conv.columns + 31) / 32;
-    RK_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      const int32_t m = row + pixel_of(i);
-      if (m >= conv.gemm_m() || channel(0) / 32 >= words) continue;
-      const uint32_t word =
-          ptx::ld_global_nc(mask + conv.output_pixel(static_cast<uint32_t>(m)) * words + channel(0) / 32);
+  // ---- masks
+  //
+  // A warp's sixteen channels have one word of each pixel. A lane loads those of pixels `lane` and `lane +
+  // 32` of a box, all boxes' before the tile's first one is awaited, and shuffles hand them on.
+
+  static constexpr int kBoxes = kPixels / kBoxRows;
+  static constexpr int kLanePixels = kBoxRows / 32;
+
+  struct MaskWords {
+    uint32_t word[kLanePixels];
+
+    // Everything passes where there is no mask or no pixel.
+    RK_DEVICE void load(const uint32_t* mask, const int64_t (&pixel)[kLanePixels],
+                        const bool (&exists)[kLanePixels], int32_t words) {
+      const auto at = static_cast<int32_t>(warp_of_consumer() / 2);
       RK_UNROLL
-      for (int half = 0; half < 2; ++half) {
-        if ((word >> (channel(half) % 32)) % 2 == 0) values[value_of(i, half)] = 0.f;
+      for (int i = 0; i < kLanePixels; ++i) {
+        const bool there = mask != nullptr && exists[i] && at < words;
+        word[i] = there ? ptx::ld_global_nc(mask + pixel[i] * words + at) : ~0u;
       }
     }
+
+    // first: the fragment's first pixel in the box. All lanes.
+    RK_DEVICE void apply(int32_t first, float (&values)[8]) const {
+      RK_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        const uint32_t bits = ptx::shfl_idx(word[first / 32], first % 32 + pixel_of(i));
+        RK_UNROLL
+        for (int half = 0; half < 2; ++half) {
+          if ((bits >> (channel(half) % 32)) % 2 == 0) values[value_of(i, half)] = 0.f;
+        }
+      }
+    }
+  };
+
+  struct BoxMasks {
+    MaskWords residual, own;
+  };
+
+  RK_DEVICE void load_masks(const ConvGeometry& conv, int32_t row, BoxMasks& masks) const {
+    int64_t pixel[kLanePixels] = {};
+    bool exists[kLanePixels];
+    const bool masked = epilogue_.mask != nullptr || epilogue_.residual_mask != nullptr;
+    RK_UNROLL
+    for (int i = 0; i < kLanePixels; ++i) {
+      const int32_t m = row + static_cast<int32_t>(ptx::lane_id()) + 32 * i;
+      exists[i] = masked && m < conv.gemm_m();
+      if (exists[i]) pixel[i] = conv.output_pixel(static_cast<uint32_t>(m));
+    }
+    const int32_t words = (conv.columns + 31) / 32;
+    masks.residual.load(epilogue_.residual_mask, pixel, exists, words);
+    masks.own.load(epilogue_.mask, pixel, exists, words);
   }
 
   // ---- one box: 64 pixels from GEMM row `row` on
 
   template <class Accumulator>
-  RK_DEVICE void finish_box(const Accumulator& acc, int32_t box, const OutputMaps& maps,
-                            const ConvGeometry& conv, int32_t row, uint32_t consumer,
+  RK_DEVICE void finish_box(const Accumulator& acc, int32_t box, const BoxMasks& masks,
+                            const OutputMaps& maps, const ConvGeometry& conv, int32_t row, uint32_t consumer,
                             RunningStatistics<2>& statistics) {
     const bool has_residual = boxes_.has_residual(), has_bn_input = boxes_.has_bn_input();
     [[maybe_unused]] typename Boxes::Position residual_at, bn_input_at;
@@ -150,14 +191,16 @@ class TransposedEpilogue {
         if (has_residual) {
           float skip[8];
           read_transposed(residual, pixel, skip);
-          if constexpr (kBackward) apply_mask_at(epilogue_.residual_mask, conv, row + first, skip);
+          if constexpr (kBackward) {
+            if (epilogue_.residual_mask != nullptr) masks.residual.apply(first, skip);
+          }
           RK_UNROLL
           for (int e = 0; e < 8; ++e) values[e] += skip[e];
         }
       }
       [[maybe_unused]] float inputs[8];
       if constexpr (kBackward) {
-        apply_mask_at(epilogue_.mask, conv, row + first, values);
+        if (epilogue_.mask != nullptr) masks.own.apply(first, values);
         if (has_bn_input) {
           read_transposed(bn_input, pixel, inputs);
           if (epilogue_.statistics.bn_relu) pass_rectified(inputs, values);
