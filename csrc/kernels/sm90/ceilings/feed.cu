@@ -67,21 +67,23 @@ struct FeedKernel {
              {p.checksums, int64_t{p.blocks} * 32 * 4, Role::output, "checksums"}}};
   }
 
+  static RK_DEVICE int32_t first_pixel(uint32_t row) { return static_cast<int32_t>(row) * kFeedPixels; }
+
   // One thread of warp 0.
   static RK_DEVICE void produce(const Params& p, const BoxRing& ring, uint32_t stages) {
     typename BoxRing::Position at;
     uint32_t row = ptx::ctaid_x() / kCluster;
     int32_t h = 0, w = 0;
+    tile::SourceRows seen(p.source, p.conv, first_pixel(row));
     for (uint32_t copy = 0; copy < p.copies; ++copy, at.advance()) {
       const uint32_t full = ring.acquire(at, kBoxBytes);
       const uint32_t box = stages + at.stage * kBoxBytes;
-      const auto pixel = static_cast<int32_t>(row) * kFeedPixels;
       if constexpr (kCluster == 1) {
-        tile::load_source(box, p.source, full, p.conv, tile::PixelRow(p.conv, pixel), 0, h, w);
+        seen.load(box, full, 0, tile::window_offset(p.conv.h, h), tile::window_offset(p.conv.w, w));
       } else {
         const auto share = static_cast<int32_t>(ptx::cluster_rank()) * kShare;
         ptx::tma_load_multicast(box + static_cast<uint32_t>(share) * tile::kRowBytes, p.source, full,
-                                (1 << kCluster) - 1, {0, pixel + share});
+                                (1 << kCluster) - 1, {0, first_pixel(row) + share});
       }
       if (++w < p.conv.w.taps) continue;
       w = 0;
@@ -89,6 +91,7 @@ struct FeedKernel {
       h = 0;
       row += ptx::nctaid_x() / kCluster;  // there are as many rows, or more
       if (row >= p.rows) row -= p.rows;
+      seen = tile::SourceRows(p.source, p.conv, first_pixel(row));
     }
   }
 
