@@ -41,6 +41,7 @@ class BoxEpilogue {
   using Coefficients = ChannelAffine<2>;
   static constexpr bool kBackward = kKind == EpilogueKind::backward;
   static constexpr int kWarps = kConsumers * 4;
+  static constexpr int kRows = kConsumers * kBlocks * kBoxRows;
   // Three values of every warp and channel of a box.
   static constexpr uint32_t kScratchBytes = kWarps * kBoxChannels * 3 * 4;
 
@@ -279,9 +280,15 @@ class BoxEpilogue {
       ptx::st_global(partials + conv.columns, gx);
     } else {
       Moments total = {};
-      for (uint32_t i = 0; i < kWarps; ++i) {
-        const float count = static_cast<float>(rows_of(i, conv.gemm_m() - first_row));
-        total.merge({count, read(0, i), read(1, i), read(2, i)});
+      const int32_t rows = conv.gemm_m() - first_row;
+      if (rows >= kRows) {  // all counts are alike: the quotients of Chan's formula are constants
+        RK_UNROLL
+        for (uint32_t i = 0; i < kWarps; ++i)
+          total.merge({static_cast<float>(kRows / kWarps), read(0, i), read(1, i), read(2, i)});
+      } else {
+        RK_NO_UNROLL
+        for (uint32_t i = 0; i < kWarps; ++i)
+          total.merge({static_cast<float>(rows_of(i, rows)), read(0, i), read(1, i), read(2, i)});
       }
       ptx::st_global(partials, total.pivot);
       ptx::st_global(partials + conv.columns, total.offset);
