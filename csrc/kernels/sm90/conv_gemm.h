@@ -287,9 +287,8 @@ struct ConvGemmKernel {
   static RK_DEVICE void consume(const Params& p, Epilogue& epilogue, const OperandRing& ring, uint32_t stages,
                                 uint32_t consumer) {
     typename OperandRing::Position at;
-    // A landed stage says as much, but a phase may have no stages, and what this thread itself loads
-    // (vectors, masks) is only promised to be there after its own wait.
-    ptx::griddep_wait();
+    // Elsewhere the first stage says that the kernels before have ended; a phase may have no stages.
+    if constexpr (kPhases > 1 || Prologue::kReadsAhead) ptx::griddep_wait();
     for (TileWalk tile(p); tile.exists(); tile.advance()) {
       const int phase = tile.phase();
       const tile::ConvGeometry& conv = p.conv[phase];

@@ -181,7 +181,8 @@ struct ConvNarrowKernel {
     typename PixelRing::Position at;
     const auto turn = [=](uint32_t of) { return smem + kTurnsAt + 8 * of; };
     uint32_t parity = consumer == 0 ? 1 : 0;  // consumer 0 begins
-    ptx::griddep_wait();
+    // Moments read nothing before the first stage, which says that the kernels before have ended.
+    if constexpr (kKind != tile::EpilogueKind::moments) ptx::griddep_wait();
     epilogue.begin(p.conv[0]);
     ptx::mbarrier_wait(smem + kBarriersAt, 0);
     for (TileWalk tile(p); tile.exists(); tile.advance()) {

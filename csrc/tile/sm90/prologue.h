@@ -14,7 +14,8 @@
 // for convolutions in which row m of the GEMM is pixel m of the source: so there is no padding to be left
 // alone.
 //
-// A prologue says what it is: kTransforms; kSources, with the second of the first's shape; and kVectors.
+// A prologue says what it is: kTransforms; kSources, with the second of the first's shape; kVectors; and
+// kReadsAhead, if it reads memory before the first stage has landed.
 #pragma once
 
 #include <cstdint>
@@ -52,6 +53,7 @@ struct AsBoxes {
   static constexpr bool kTransforms = false;
   static constexpr int kSources = 1;
   static constexpr int kVectors = 0;
+  static constexpr bool kReadsAhead = false;
   using Params = typename AsIs<Format>::Params;
 
   static PrologueSpans spans(const Params&, int64_t, int64_t) { return {}; }
@@ -65,6 +67,7 @@ class NormalisedBoxes {
   static constexpr bool kTransforms = true;
   static constexpr int kSources = kResidual ? 2 : 1;
   static constexpr int kVectors = 3;  // mean, scale, shift
+  static constexpr bool kReadsAhead = false;
   static constexpr auto& kName = normalised_name<kResidual>();
   using Params = typename Normalised<Format, kResidual>::Params;
 
@@ -137,7 +140,8 @@ class BnGradientBoxes {
  public:
   static constexpr bool kTransforms = true;
   static constexpr int kSources = 2;
-  static constexpr int kVectors = 4;  // slope, offset, mean, tilt
+  static constexpr int kVectors = 4;         // slope, offset, mean, tilt
+  static constexpr bool kReadsAhead = true;  // the mask
   static constexpr auto& kName = kOfBnGradient;
   using Params = typename BnGradientOf<Format>::Params;
 
