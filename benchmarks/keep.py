@@ -3,18 +3,20 @@
     python -m benchmarks.keep runs/campaign          a campaign's directory, or its --archive
 
 The records go to benchmarks/results/MACHINE/DATE-WHAT.json, as they are but for the directory in their
-command; a picture of the layers goes beside them.  The hardware's answers to the conformance cases go to the
-tests, which hold the simulator to them.
+command, and those in what the campaign says; a picture of the layers goes beside them.  The hardware's
+answers to the conformance cases go to the tests, which hold the simulator to them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from resnet_kernels.errors import UserError
 from resnet_kernels.measure import gaps, record, report, report_plots
@@ -27,6 +29,7 @@ from .campaign.stages import ANSWERS, GOLDEN
 
 BESIDE = ("tuned", "campaign")  # what else a campaign leaves as JSON
 _OUTPUT = re.compile(rb' (?:--output|-o)[ =][^\s"]+')
+_DIRECTORIES = re.compile(r"(?<![\w.:/])/(?:[\w.+@-]+/)+")  # of an absolute path
 MOST_LAYERS = 40  # in the picture
 
 
@@ -61,6 +64,9 @@ def keep(source: Path, results: Path, answers: Path, replace: bool = False) -> l
             folder / f"{date}-{what}.json": _OUTPUT.sub(b"", (taken / f"{what}.json").read_bytes())
             for what, date in dates.items()
         }
+        for path, content in files.items():
+            if path.stem.endswith("-campaign"):
+                files[path] = json.dumps(without_directories(json.loads(content)), indent=1).encode() + b"\n"
         for path in sorted(taken.glob(f"{ANSWERS}*.npz")):
             files[answers / path.name.removeprefix(ANSWERS)] = path.read_bytes()
     for path, content in files.items():
@@ -70,6 +76,15 @@ def keep(source: Path, results: Path, answers: Path, replace: bool = False) -> l
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     return [*files, *(picture for path in files if path.stem.endswith("-layers") for picture in draw(path))]
+
+
+def without_directories(value: Any) -> Any:
+    """The same with absolute paths cut down to their last names, wherever in it they stand."""
+    if isinstance(value, dict):
+        return {name: without_directories(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [without_directories(each) for each in value]
+    return _DIRECTORIES.sub("", value) if isinstance(value, str) else value
 
 
 def machine(run: Run) -> str:

@@ -108,16 +108,18 @@ def _machine(name: str, runs: dict[str, Run], beside: Path) -> str:
 
 def _rates(rows: Sequence[Row], what: str) -> list[tuple[str, ...]]:
     """A line a network of ImageNet: its best way of ours beside the best of everybody else."""
-    mine = [row for row in data.measured(rows) if _ours(row) and row["name"] in IMAGENET]
+    pairs = [
+        (data.best(filter(_ours, case), ours=True), data.best(case, ours=False))
+        for case in data.cases(rows).values()
+    ]
+    told = [(ours, peer) for ours, peer in pairs if ours and peer and ours["name"] in IMAGENET]
+    largest: dict[tuple[str, str], int] = {}
+    for ours, _ in told:
+        network = ours["name"], ours["dtype"]
+        largest[network] = max(ours["batch"], largest.get(network, 0))
     lines = []
-    for case in data.cases(rows).values():
-        ours, peer = data.best(filter(_ours, case), ours=True), data.best(case, ours=False)
-        if ours is None or peer is None or ours["name"] not in IMAGENET:
-            continue
-        batches = [
-            row["batch"] for row in mine if (row["name"], row["dtype"]) == (ours["name"], ours["dtype"])
-        ]
-        if ours["name"] != TELLING and ours["batch"] != max(batches):
+    for ours, peer in told:
+        if ours["name"] != TELLING and ours["batch"] != largest[ours["name"], ours["dtype"]]:
             continue
         line = (
             f"{pretty(ours['name'])}, {what}",

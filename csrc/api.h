@@ -197,7 +197,8 @@ struct ConvWgrad {
 void conv_wgrad(const ConvWgrad& problem);
 int choose_configuration(const ConvWgrad& problem);
 int64_t conv_wgrad_splits(const ConvWgrad& problem);
-// Whether the problem, here without it, can take a `normalise` and that is cheaper than to write a before.
+// Whether the kernel that is chosen for the problem, here without it, can take a `normalise`: sm_90's only
+// where that is thought cheaper than an elementwise pass before it.
 bool conv_wgrad_normalises_on_load(const ConvWgrad& problem);
 
 // What a choice is made by: the problem without its tensors, on a GPU of so many multiprocessors.

@@ -101,8 +101,8 @@ constexpr WgradPlan choose_wgrad_plan(const ConvShape& shape, int64_t sm_count) 
 // normalises each element again, in every row of tiles of filters: 4 bytes of shared memory, which copies and
 // wgmma keep busy already, 0.13 ps at 128 bytes a clock and multiprocessor; and on three of four schedulers
 // some 40 instructions for 256 elements, 0.2 ps. With nine taps that is 1.2 and 2 ps for every 64 or 128
-// filters; with one it is less than the pass up to seven rows of tiles, and beyond, where an element's
-// products take the longer, not much more. All of this is estimated, nothing measured.
+// filters; with one it is less than the pass up to four rows of tiles, and not much more beyond, where an
+// element's products take the longer. All of this is estimated, nothing measured.
 constexpr const char* why_not_normalised_on_load(const ConvShape& shape, const WgradPlan& plan) {
   if (shape.r * shape.s != 1 || shape.pad_h != 0 || shape.pad_w != 0)
     return "on load is for one tap without padding; elsewhere an elementwise pass is cheaper";

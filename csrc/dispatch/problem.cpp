@@ -1,7 +1,6 @@
 #include "dispatch/problem.h"
 
 #include <algorithm>
-#include <limits>
 #include <numeric>
 #include <stdexcept>
 #include <string>

@@ -18,7 +18,7 @@ from functools import partial
 
 import torch
 
-from .case import Case, Implementation, Ours
+from .case import Case, Implementation
 from .inputs import Inputs, generator, normal
 from .peers import pytorch
 from .roofline import TORCH_DTYPES
@@ -28,6 +28,7 @@ FEEDS = {
     "L2 to shared, im2col": "im2col",
     "L2 to shared, tiled multicast": "multicast",
 }
+# As csrc/api.h and csrc/kernels/sm90/launchers.h have them; tests hold these to the simulator's counters.
 BOX_BYTES = 128 * 64 * 2
 ROWS, COLUMNS, ROW_BYTES = 128, 256, 128  # of a product, and of its operands along the depth
 MATRICES = ("bfloat16", "tf32")
@@ -43,17 +44,14 @@ class Work:
     repeats: int
 
 
-# Half a millisecond.  16 MB: half of an H200's L2 holds it, and lines may stand in both halves.
+# Meant to take about half a millisecond.  16 MB: half of an H200's L2 holds it, and lines may stand in both
+# halves.
 HARDWARE = Work(images=40, edge=56, copies=1152, repeats=1024)
 SIMULATED = Work(images=2, edge=16, copies=20, repeats=2)
 
 
-def cases(ours: Ours, device: torch.device, dtypes: tuple[str, ...]) -> Iterator[Case]:
-    """The feeds, then the products in those of `dtypes` that wgmma has.
-
-    Args:
-        ours: of backend "cuda", or "simulator" to see that the kernels work.
-    """
+def cases(device: torch.device, dtypes: tuple[str, ...]) -> Iterator[Case]:
+    """The feeds, then the products in those of `dtypes` that wgmma has; on a CPU small ones, simulated."""
     hardware = device.type == "cuda"
     work = HARDWARE if hardware else SIMULATED
     kernels = torch.ops.resnet_kernels if hardware else torch.ops.resnet_kernels_sim

@@ -44,7 +44,7 @@ def cases(choice: Choice, dtypes: tuple[str, ...], quick: bool, ours: Ours) -> I
         )
     yield _memory("cache copy", cache // 8, 2, lambda i: (i["to"].copy_(i["from"]),), device, warm=True)
     if ours.backend == "cuda":
-        yield from kernel_ceilings.cases(ours, device, dtypes)
+        yield from kernel_ceilings.cases(device, dtypes)
     yield _memory("read", size, 1, lambda i: (i["from"].sum(),), device)
     yield _memory("write", size, 1, lambda i: (i["to"].fill_(1.0),), device)
     tiny = partial(_buffers, 4, device)

@@ -157,11 +157,9 @@ def _gaps(run: Run) -> str:
         return ""
     body = (
         f"<p>{escape(chosen.dtype)}, batch {chosen.batch}. At stake is our time beyond the other’s, as often "
-    )
-    body += (
         f"as {plots.pretty(chosen.network)} has the layer; a convolution stands once a direction, with what "
+        "is fused behind it where that costs most.</p>"
     )
-    body += "is fused behind it where that costs most.</p>"
     for found in gaps.tables(chosen):
         lines = [tuple(map(escape, line)) for line in found.lines]
         body += f"<h3>Beside {escape(found.beside)}</h3>"

@@ -149,6 +149,12 @@ def test_records_are_kept_under_machine_and_date(results, campaign):
     assert kept == was
 
 
+def test_directories_of_the_machine_are_left_behind():
+    said = {"why": ["failed in /some/where/ops.py:3\n/a/b.py", "a/b per c/d"], "tool": "/usr/bin/ncu", "n": 2}
+    kept = {"why": ["failed in ops.py:3\nb.py", "a/b per c/d"], "tool": "ncu", "n": 2}
+    assert keep.without_directories(said) == kept
+
+
 @pytest.mark.parametrize(
     ("name", "folder"),
     [

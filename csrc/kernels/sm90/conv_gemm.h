@@ -287,7 +287,8 @@ struct ConvGemmKernel {
   static RK_DEVICE void consume(const Params& p, Epilogue& epilogue, const OperandRing& ring, uint32_t stages,
                                 uint32_t consumer) {
     typename OperandRing::Position at;
-    // Elsewhere the first stage says that the kernels before have ended; a phase may have no stages.
+    // Elsewhere the first stage says that the kernels before have ended, and what they wrote is visible to
+    // the grid, not to the waiting thread alone (PTX ISA 9.7.13.13); but a phase may have no stages.
     if constexpr (kPhases > 1 || Prologue::kReadsAhead) ptx::griddep_wait();
     for (TileWalk tile(p); tile.exists(); tile.advance()) {
       const int phase = tile.phase();

@@ -36,7 +36,8 @@
 // L2 is thought to give 30 to 40: hence large tiles, and pairs where there are 256 filters or more. 128x384
 // and 128x192 divide the columns of most 3x3 convolutions (9 c), 64x576 holds all of the one with 64 channels
 // and filters; 256x128 and 64x256 are for pointwise convolutions of few channels or few filters. A thread of
-// two multiplying warpgroups has 224 registers, 192 of which hold the sums of 128x384; of three, 152 and 96.
+// two multiplying warpgroups has 224 registers (208 where x is normalised), 192 of which hold the sums of
+// 128x384; of three, 152 and 96.
 // Stages take 192 to 224 KB. Partials: splits * k * r s c * 4, written and read once.
 #pragma once
 

@@ -36,7 +36,9 @@ inline void check(cudaError_t status, const char* what, const char* kernel) {
 inline bool overlap_allowed() {
   static const bool allowed = [] {
     const char* const said = std::getenv("RESNET_KERNELS_PDL");
-    return said == nullptr || std::strcmp(said, "0") != 0;
+    if (said == nullptr || std::strcmp(said, "1") == 0) return true;
+    if (std::strcmp(said, "0") == 0) return false;
+    throw std::runtime_error(std::string("RESNET_KERNELS_PDL is '") + said + "'; it must be 0 or 1");
   }();
   return allowed;
 }

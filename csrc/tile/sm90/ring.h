@@ -65,8 +65,8 @@ struct Ring {
   // A consumer: waits until the stage has landed.
   RK_DEVICE void await(const Position& at) const { ptx::mbarrier_wait(full(at.stage), at.parity); }
 
-  // A consumer warp, all lanes: nothing will be read of the stage any more. What lanes read by themselves
-  // wants a warp_sync before; what wgmma read, its wait.
+  // A consumer warp, or its first kClusterBlocks lanes: nothing will be read of the stage any more. What
+  // lanes read by themselves wants a warp_sync before; what wgmma read, its wait.
   RK_DEVICE void release(const Position& at) const {
     const uint32_t lane = ptx::lane_id();
     if constexpr (kClusterBlocks == 1) {

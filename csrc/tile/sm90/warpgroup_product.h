@@ -1,5 +1,5 @@
 // A warpgroup's share of a tile product by wgmma: acc[64 kBlocks x kN] += A[64 kBlocks x 64] B[kN x 64]^T, 64
-// being the sixteen-bit elements of a 128-byte row: one stage of depth.
+// being the sixteen-bit elements of a 128-byte row (32 of TF32): one stage of depth.
 //
 // An operand is a tile of swizzled rows, one for each row or column of acc (Major::k), or, where memory has
 // it the other way round, panels of 64 of them with a row for each of the 64 positions of depth (Major::mn).
@@ -22,7 +22,7 @@ class WarpgroupProduct {
   static_assert(kMajorA == machine::Major::k || kBlocks == 1, "panels of A hold one block");
 
  public:
-  static constexpr uint32_t kSteps = 4;  // of a stage: wgmma takes 16 elements of depth
+  static constexpr uint32_t kSteps = 4;  // of a stage: wgmma takes 32 bytes of depth
   using Accumulator = ptx::WgmmaAccumulator<kN>;
 
   RK_DEVICE WarpgroupProduct() {

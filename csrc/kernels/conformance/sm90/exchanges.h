@@ -125,7 +125,7 @@ struct Griddepcontrol : Defaults {
   }
 };
 
-// In clusters, and launched so that the kernel before it may still run.
+// Launched in clusters and as programmatic dependent launch at once.
 struct DependentClusters : Defaults {
   static constexpr uint32_t kBlocks = 4, kCluster = 2;
   static constexpr bool kPdl = true;

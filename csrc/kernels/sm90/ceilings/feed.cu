@@ -7,12 +7,12 @@
 // matrix, else im2col. In clusters of two both blocks want the same boxes of the matrix, and each loads half
 // of every one for both.
 //
-// Bytes that land: blocks * copies * 16 KB; from L2 as many, in clusters half of them. From DRAM x once, if
-// L2 holds it.
+// Bytes that land: blocks * copies * 16 KB; from L2 as many but for a window's padding, in clusters half of
+// them. From DRAM x once, if L2 holds it.
 //
-//   checksums[block, lane] = h after h = (h ^ word) * 16777619 from 2166136261, over the words of chunks
-//   lane,
-//                            lane + 32, ... of the block's last box as it lies in shared memory (FNV-1a)
+//   checksums[block, lane] = FNV-1a over 32-bit words: h = (h ^ word) * 16777619, from 2166136261
+//
+// of the 16-byte chunks lane, lane + 32, ... of the block's last box as it lies in shared memory.
 #include <array>
 #include <cstdint>
 
@@ -100,7 +100,7 @@ struct FeedKernel {
     const uint32_t lane = ptx::lane_id();
     typename BoxRing::Position at;
     for (uint32_t copy = 1; copy < p.copies; ++copy, at.advance()) {
-      if (lane >= kCluster) continue;  // nobody waits for it: it could miss a whole phase
+      if (lane >= kCluster) continue;  // the producer waits for those that let go, and could lap the others
       ring.await(at);
       ring.release(at);
     }
