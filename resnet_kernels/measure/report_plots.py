@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -319,10 +320,12 @@ def _no_ticks() -> Any:
 
 
 def _ratio_ticks(low: float, high: float) -> Any:
+    """The roundest ratios of the range that leave their labels room on a logarithmic axis."""
     from matplotlib.ticker import FixedLocator
 
-    every = (0.125, 0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 4, 6, 8, 12, 16)
-    inside = [tick for tick in every if low <= tick <= high]
-    if len(inside) > 6 or high / low > 5:
-        inside = [tick for tick in inside if tick in (0.125, 0.25, 0.5, 1, 2, 4, 8, 16)]
-    return FixedLocator(inside)
+    room = 0.11 * math.log(high / low)
+    chosen: list[float] = []
+    for tick in (1, 0.5, 2, 0.25, 4, 0.125, 8, 16, 0.75, 1.5, 1.25, 0.9, 1.1, 3, 6, 12):
+        if low <= tick <= high and all(abs(math.log(tick / other)) >= room for other in chosen):
+            chosen.append(tick)
+    return FixedLocator(sorted(chosen))

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import itertools
+import math
 import random
 import re
 from html.parser import HTMLParser
@@ -10,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from resnet_kernels.errors import UserError
-from resnet_kernels.measure import record, report, report_data, report_page
+from resnet_kernels.measure import record, report, report_data, report_page, report_plots
 
 from . import sample
 
@@ -209,3 +211,13 @@ def test_records_survive_their_file(tmp_path):
     run.save()
     again = record.load(run.path)
     assert report_data.summary(again.rows) == report_data.summary(run.rows)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.32, 1.16), (0.9, 1.2), (0.2, 1.1), (0.95, 3.2), (0.1, 18.0), (0.6, 6.0)]
+)
+def test_ratios_have_room_for_their_labels(low, high):
+    ticks = report_plots._ratio_ticks(low, high).tick_values(low, high)
+    assert 1 in ticks and 2 <= len(ticks) <= 9
+    gaps = [math.log(after / before) for before, after in itertools.pairwise(ticks)]
+    assert min(gaps) >= 0.1 * math.log(high / low)
