@@ -69,11 +69,11 @@
 #include "machine/matrix_operand.h"
 #include "machine/tensor_map.h"
 #include "machine/words.h"
-#include "tile/affine.h"
 #include "tile/format.h"
 #include "tile/name.h"
 #include "tile/prologue.h"
 #include "tile/sm90/consumer.h"
+#include "tile/sm90/normalised_rows.h"
 #include "tile/sm90/pixel_boxes.h"
 #include "tile/sm90/ring.h"
 #include "tile/swizzle.h"
@@ -132,7 +132,6 @@ struct ConvWgradKernel {
   static constexpr uint32_t kBarriers = Tile::kStages * kStageBytes;
   static constexpr uint32_t kReady = kBarriers + Ring::kBarrierBytes;  // of each stage: x is normalised
   static constexpr uint32_t kNormalisers = 3;                          // warps
-  static constexpr int kRowsAtOnce = 8;                                // of a lane that normalises
   static constexpr uint32_t kSmem = kReady + (kNormalises ? Tile::kStages * 8 : 0);
   static_assert(kSmem <= 227 * 1024, "a block has 227 KB of shared memory");
   static_assert(kGroupN % kParts == 0 && kPartN % kChunk == 0, "the columns of a wgmma are whole boxes");
@@ -299,63 +298,32 @@ struct ConvWgradKernel {
   static RK_DEVICE void normalise(const Params& p, const Ring& ring, uint32_t smem, uint32_t warp) {
     constexpr uint32_t kBoxes = Tile::kN / kChunk, kGroupsOfBox = kNormalisers * 4 / kBoxes;
     static_assert(kBoxes * kGroupsOfBox == kNormalisers * 4, "every box has as many groups");
-    constexpr auto kStep = static_cast<int32_t>(kGroupsOfBox) * kRowsAtOnce;
+    using Rows = tile::NormalisedRows<Format>;
+    constexpr auto kStep = static_cast<int32_t>(kGroupsOfBox) * Rows::kAtOnce;
     const tile::ConvGeometry& conv = p.conv;
     const uint32_t lane = ptx::lane_id(), chunk = lane % 8, group = warp * 4 + lane / 8;
     const uint32_t box = group % kBoxes;
-    const int32_t first_row = static_cast<int32_t>(group / kBoxes) * kRowsAtOnce;
+    const int32_t first_row = static_cast<int32_t>(group / kBoxes) * Rows::kAtOnce;
     const uint32_t first_x = smem + kBytesDy + box * kPanel;
     typename Ring::Position at;
     for (int32_t number = first_unit(); number < units(p); number += unit_step()) {
       const Unit u = unit(p, number);
       const auto channel = u.first_chunk * kChunk + static_cast<int32_t>(box * kChunk + chunk * 8);
-      tile::ChannelAffine<8> affine;
-      affine.load(p.normalise.affine, channel, conv.channels);
+      const Rows normalised(p.normalise, channel, conv.channels);
       for (int32_t stage = u.first_stage; stage < u.first_stage + u.stages; ++stage) {
         const int32_t left = conv.gemm_m() - stage * Tile::kDepth;  // what lies behind them stays zero
         const int32_t rows = channel >= conv.channels ? 0 : left < Tile::kDepth ? left : Tile::kDepth;
         ring.await(at);
         const uint32_t x = first_x + at.stage * kStageBytes;
         RK_NO_UNROLL
-        for (int32_t row = first_row; row < rows; row += kStep) {
-          const uint32_t first = x + tile::swizzled(static_cast<uint32_t>(row), chunk);
-          normalise_rows(p, affine, first, rows - row);
-        }
+        for (int32_t row = first_row; row < rows; row += kStep)
+          normalised.transform(x + tile::swizzled(static_cast<uint32_t>(row), chunk), rows - row);
         ptx::fence_proxy_async();
         ptx::warp_sync();
         if (lane == 0) ptx::mbarrier_arrive(ready(smem, at.stage));
         at.advance();
       }
     }
-  }
-
-  // A lane's chunks of the first kRowsAtOnce of `rows` rows, or of all; `first` is that of a row which is a
-  // multiple of kRowsAtOnce. All are loaded before one is stored: latency is waited for once.
-  static RK_DEVICE void normalise_rows(const Params& p, const tile::ChannelAffine<8>& affine, uint32_t first,
-                                       int32_t rows) {
-    const auto at = [=](int i) { return (first ^ (i * tile::kChunkBytes)) + i * kRow; };  // swizzled
-    const auto made = [&](const Words4& words) {
-      float values[8];
-      tile::unpack<Format>(words, values);
-      RK_UNROLL
-      for (int e = 0; e < 8; ++e) {
-        values[e] = affine.apply(values[e], e);
-        if (p.normalise.relu) values[e] = tile::relu(values[e]);
-      }
-      return tile::pack<Format>(values);
-    };
-    if (rows < kRowsAtOnce) {
-      RK_NO_UNROLL
-      for (int i = 0; i < rows; ++i) ptx::st_shared(at(i), made(ptx::ld_shared<Words4>(at(i))));
-      return;
-    }
-    Words4 words[kRowsAtOnce];
-    RK_UNROLL
-    for (int i = 0; i < kRowsAtOnce; ++i) words[i] = ptx::ld_shared<Words4>(at(i));
-    RK_UNROLL
-    for (int i = 0; i < kRowsAtOnce; ++i) words[i] = made(words[i]);
-    RK_UNROLL
-    for (int i = 0; i < kRowsAtOnce; ++i) ptx::st_shared(at(i), words[i]);
   }
 
   // Boxes from here on, sixteen pixels of each.
