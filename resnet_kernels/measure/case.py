@@ -95,3 +95,31 @@ class Case:
     def key(self) -> str:
         parts = (self.suite, self.name, self.dtype, f"n{self.batch}", self.direction, self.epilogue)
         return "/".join(part for part in parts if part)
+
+
+def ceiling(
+    name: str,
+    dtype: str,
+    make: Callable[[int], Inputs],
+    implementation: Implementation,
+    *,
+    flops: int = 0,
+    moved: int = 0,
+    cache: str = "warm",
+    hidden: bool = True,
+) -> Case:
+    """What the device itself can do, measured one way; `moved`: bytes."""
+    return Case(
+        suite="primitives",
+        name=name,
+        dtype=dtype,
+        batch=1,
+        direction="ceiling",
+        make=make,
+        implementations=lambda: [implementation],
+        flops=flops,
+        bytes=moved,
+        match_note="a ceiling: nothing to compare",
+        cache=cache,
+        hidden=hidden,
+    )

@@ -18,7 +18,7 @@ from functools import partial
 
 import torch
 
-from .case import Case, Implementation
+from .case import Case, Implementation, ceiling
 from .inputs import Inputs, generator, normal
 from .peers import pytorch
 from .roofline import TORCH_DTYPES
@@ -65,22 +65,9 @@ def cases(device: torch.device, dtypes: tuple[str, ...]) -> Iterator[Case]:
         flops: int = 0,
         moved: int = 0,
     ) -> Case:
-        ceiling = Implementation(
-            "ours", name, pytorch.eager(run), ours=True, absent=_absent(device), memory=False
-        )
-        return Case(
-            suite="primitives",
-            name=name,
-            dtype=dtype,
-            batch=1,
-            direction="ceiling",
-            make=make,
-            implementations=lambda: [ceiling],
-            flops=flops,
-            bytes=moved,
-            match_note="a ceiling: nothing to compare",
-            cache="warm",
-        )
+        bind = pytorch.eager(run)
+        ours = Implementation("ours", name, bind, ours=True, absent=_absent(device), memory=False)
+        return ceiling(name, dtype, make, ours, flops=flops, moved=moved)
 
     def feed(boxes: str) -> pytorch.Function:
         return lambda i: (kernels.feed_ceiling(i["x"], boxes, blocks, work.copies),)

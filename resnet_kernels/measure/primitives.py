@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from . import kernel_ceilings
-from .case import Case, Implementation, Ours, Outputs
+from .case import Case, Implementation, Ours, Outputs, ceiling
 from .environment import cache_bytes
 from .inputs import Inputs, generator, normal
 from .peers import Choice, pytorch
@@ -68,17 +68,13 @@ def _case(
     capture: bool = False,
 ) -> Case:
     bind = pytorch.captured(pytorch.eager(function)) if capture else pytorch.eager(function)
-    return Case(
-        suite="primitives",
-        name=name,
-        dtype=dtype,
-        batch=1,
-        direction="ceiling",
-        make=make,
-        implementations=lambda: [Implementation("torch", name, bind, memory=False)],
+    return ceiling(
+        name,
+        dtype,
+        make,
+        Implementation("torch", name, bind, memory=False),
         flops=flops,
-        bytes=moved,
-        match_note="a ceiling: nothing to compare",
+        moved=moved,
         cache="warm" if warm else "steady",
         hidden=hidden,
     )
